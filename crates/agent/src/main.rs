@@ -1,0 +1,2 @@
+//! sluice-agent
+fn main() {}

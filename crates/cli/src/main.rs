@@ -1,0 +1,2 @@
+//! sluice-cli
+fn main() {}

@@ -1,0 +1,107 @@
+//! The payload of an outcome report: what the endpoint did, and what its package manager says is so now.
+
+use serde::{Deserialize, Serialize};
+use sluice_model::{EndpointId, MemberKey, PatchRef, RingName, Sha256, Timestamp};
+
+/// What an attempt, or the passing of time, came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeKind {
+    /// The package manager says that every package of the patch is installed in the patch's version.
+    Installed,
+    /// The attempt failed; `class` and `detail` say how.
+    Failed,
+    /// A retracted patch was replaced by the retained version before it, proven like `Installed`.
+    RolledBack,
+    /// A retracted patch is installed and could not be replaced (nothing retained, or the attempt failed).
+    RollbackFailed,
+    /// A patch is blocked here by a tombstone and is not installed.
+    Blocked,
+    /// Nothing happened; the endpoint is alive.
+    Heartbeat,
+}
+
+/// Class of a failure, for people and for thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// A package that it needs is not installed.
+    Dependency,
+    /// The package manager failed in another way.
+    PackageManager,
+    /// The bytes did not have the signed length or hash.
+    Verification,
+    /// No node delivered the bytes.
+    Download,
+    /// No room.
+    Disk,
+    /// The package manager reported success and its database does not show it.
+    Unproven,
+}
+
+/// A package as the package manager's database shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageVersion {
+    /// Name.
+    pub package: String,
+    /// Version; `None` when it is not installed (not even half).
+    pub version: Option<String>,
+}
+
+/// Bytes of the artifacts by the node that delivered them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteSource {
+    /// The node.
+    pub node: MemberKey,
+    /// Content bytes from it.
+    pub bytes: u64,
+}
+
+/// The signed payload. Encoded with `serde_json`; the bytes that were signed are what is kept and hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeReport {
+    /// Format; 1.
+    pub schema: u32,
+    /// Who reports.
+    pub endpoint: EndpointId,
+    /// Chain number: the next one begins after a re-enrolment.
+    pub epoch: u32,
+    /// From 1, one more each.
+    pub seq: u64,
+    /// SHA-256 of the payload bytes of `seq - 1`; all zero for the first.
+    pub previous: Sha256,
+    /// What happened.
+    pub outcome: OutcomeKind,
+    /// Which patch; `None` for a heartbeat.
+    pub patch: Option<PatchRef>,
+    /// The ring whose role offered it.
+    pub ring: Option<RingName>,
+    /// SHA-256 of the patch's artifacts, in set order.
+    #[serde(default)]
+    pub sha256: Vec<Sha256>,
+    /// Class of a failure.
+    #[serde(default)]
+    pub class: Option<FailureClass>,
+    /// The package manager's words, cut to 4,000 characters.
+    #[serde(default)]
+    pub detail: String,
+    /// Packages of the patch before the attempt.
+    #[serde(default)]
+    pub before: Vec<PackageVersion>,
+    /// The same packages after it.
+    #[serde(default)]
+    pub after: Vec<PackageVersion>,
+    /// Where the bytes came from.
+    #[serde(default)]
+    pub sources: Vec<ByteSource>,
+    /// From the decision to the proof, milliseconds.
+    #[serde(default)]
+    pub duration_ms: u64,
+    /// Boot id of the machine.
+    #[serde(default)]
+    pub boot_id: String,
+    /// Version of the timestamp role acted on.
+    pub timestamp_version: u64,
+    /// By the device's clock; never used to order.
+    pub device_time: Timestamp,
+}

@@ -1,0 +1,2 @@
+//! sluice-xtask
+fn main() {}

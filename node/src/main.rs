@@ -1,0 +1,2 @@
+//! sluice-node-server
+fn main() {}

@@ -1,0 +1,2 @@
+//! sluice-repo-server
+fn main() {}
