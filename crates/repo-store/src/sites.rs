@@ -1,0 +1,7 @@
+//! Records of sites.
+
+use crate::{StoreError, WriteTx};
+
+pub(crate) fn create(_tx: &WriteTx) -> Result<(), StoreError> {
+    Ok(())
+}
