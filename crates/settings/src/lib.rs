@@ -5,6 +5,8 @@
 //! `deploy/*.toml` show every key with its default; a test loads them and compares.
 
 mod agent;
+#[cfg(test)]
+mod deployed;
 mod load;
 mod node;
 mod repo;

@@ -1,2 +1,50 @@
-//! sluice-xtask
-fn main() {}
+//! Everything a developer does with this project: `cargo xtask <command>`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks on the terminal")]
+
+mod cargo;
+mod check;
+mod demo;
+mod setup;
+mod test_run;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything a developer does with Sluice", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the tests need, through apt-get (as root)
+    Setup,
+    /// Build in release, run the whole job with real processes on loopback, and check every step
+    Demo(demo::DemoArguments),
+    /// Run the tests of every run, or with --full the figures before a release too
+    Test(test_run::TestArguments),
+    /// Format, lint and tidy: what a change must pass besides the tests
+    Check,
+    /// Check arrows between crates, banned crates, licences, sources and the code map
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Setup => setup::run(),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => test_run::run(&arguments),
+        Command::Check => check::run(),
+        Command::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

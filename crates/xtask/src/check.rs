@@ -1,0 +1,11 @@
+//! What a change must pass besides the tests.
+
+use crate::{cargo, tidy};
+use anyhow::Result;
+
+/// Format, lint, tidy; the first failure ends it.
+pub fn run() -> Result<()> {
+    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]))?;
+    cargo::run(cargo::cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+    tidy::run()
+}
