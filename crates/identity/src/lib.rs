@@ -1,1 +1,29 @@
-//! sluice-identity
+//! Who a device is and how it proves it: the Ed25519 key file, and the TLS 1.3 configurations in which both sides
+//! show RFC 7250 raw public keys.
+//!
+//! Decides: how a key is kept, what a peer's key is, that a client reaches the key that it expected.
+//! Does not decide: who may come in. Any Ed25519 key passes the server's handshake once its signature was checked;
+//! the program asks the signed roster right after it (trust.md section 4).
+//!
+//! Invariants
+//! - A key file is created once, exclusively, with mode 0600, and never read when others could have read it.
+//! - The handshake signature is verified by rustls's own functions, never asserted.
+//! - TLS 1.3 only, no resumption: every connection proves possession of both keys again.
+
+mod key_file;
+mod raw_key;
+mod tls;
+
+pub use key_file::{DeviceKey, KeyFileError};
+pub use raw_key::{PeerKeyError, WrongServerKey, peer_key, wrong_server_key};
+pub use tls::{ALPN_EXCHANGE, ALPN_HTTP, client_config, install_provider, server_config};
+
+use sluice_model::{EndpointId, MemberKey};
+
+/// What signed fleet documents call the endpoint that owns `key`: SHA-256 of the 32 key bytes.
+pub fn endpoint_id_of(key: &MemberKey) -> EndpointId {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let mut bytes = [0u8; EndpointId::LEN];
+    bytes.copy_from_slice(digest.as_ref());
+    EndpointId::from_bytes(bytes)
+}
