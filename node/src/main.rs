@@ -1,2 +1,9 @@
-//! sluice-node-server
+//! `sluice-node`: a site's caching node.
+
+mod clock;
+mod counters;
+mod exchange_loop;
+mod http;
+mod view;
+
 fn main() {}

@@ -1,0 +1,5 @@
+//! HTTP of the node, one file per resource.
+
+pub mod content;
+pub mod serve;
+pub mod tuf;

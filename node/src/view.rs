@@ -1,0 +1,118 @@
+//! What the node knows and acts on at one moment: an immutable snapshot of verified metadata and what it says.
+//!
+//! The metadata loop alone makes a new snapshot, after its files and tombstones are committed; every other task loads
+//! the newest one for each decision and keeps none.
+//!
+//! Invariants
+//! - Everything in a view was verified; a view is complete or does not exist.
+//! - The tombstones of a view are all that were ever seen, whatever the newest `retractions` role lists.
+//! - `timestamp_version` never goes back from one view to the next.
+
+use crate::clock;
+use sluice_metadata::{Trusted, View};
+use sluice_model::{EndpointRows, Limits, MemberKey, Roster, SiteName, Timestamp, Tombstone, Topology};
+use sluice_rollout::gate::Catalogue;
+use sluice_rollout::lease::{Freshness, trusted_now};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// One snapshot.
+#[derive(Debug)]
+pub struct NodeView {
+    /// Our own key.
+    pub key: MemberKey,
+    /// Our site.
+    pub site: SiteName,
+    /// Verified metadata, for the next step forward.
+    pub trusted: Trusted,
+    /// What it says.
+    pub view: View,
+    /// `fleet/roster`.
+    pub roster: Roster,
+    /// `fleet/topology`.
+    pub topology: Topology,
+    /// `policy/limits`.
+    pub limits: Limits,
+    /// `fleet/endpoints-<site>` of our site.
+    pub endpoints: EndpointRows,
+    /// Which client may have which content; knows every tombstone.
+    pub catalogue: Catalogue,
+    /// Every tombstone ever seen, by serial.
+    pub tombstones: Vec<Tombstone>,
+    /// Metadata files as received, by name below `/tuf/metadata/`.
+    pub metadata_files: BTreeMap<String, Arc<[u8]>>,
+    /// Signed documents as received, by target name (`fleet/roster`): those this node needs itself.
+    pub documents: BTreeMap<String, Arc<[u8]>>,
+    /// `x-issued` of the timestamp.
+    pub issued_at: Timestamp,
+    /// End of the serving lease.
+    pub lease_until: Timestamp,
+    /// Version of the timestamp.
+    pub timestamp_version: u64,
+    /// When the newest timestamp arrived in this process; `None`: it was loaded from disk.
+    pub arrived_at: Option<Instant>,
+}
+
+impl NodeView {
+    /// How fresh the metadata is now, by the trusted clock. Nothing is served unless it is within its lease.
+    pub fn freshness(&self) -> Freshness {
+        self.freshness_at(clock::timestamp(), clock::now())
+    }
+
+    /// How fresh the metadata is when the system clock says `system` and the steady clock `now`.
+    pub fn freshness_at(&self, system: Timestamp, now: Instant) -> Freshness {
+        let since_arrival = self.arrived_at.map(|at| now.saturating_duration_since(at));
+        Freshness::of(self.issued_at, self.lease_until, trusted_now(system, self.issued_at, since_arrival))
+    }
+
+    /// Whether `key` is a member of the roster that is not ourselves.
+    pub fn is_member(&self, key: &MemberKey) -> bool {
+        *key != self.key && self.roster.member(key).is_some()
+    }
+
+    /// Highest serial of any tombstone; 0 without one.
+    pub fn tombstone_serial(&self) -> u64 {
+        self.tombstones.last().map_or(0, |tombstone| tombstone.serial)
+    }
+}
+
+/// Where the newest view is found. Cheap to clone; only the metadata loop holds the [`ViewPublisher`].
+#[derive(Clone, Debug)]
+pub struct ViewHandle {
+    newest: watch::Receiver<Arc<NodeView>>,
+}
+
+/// Publishes views.
+#[derive(Debug)]
+pub struct ViewPublisher {
+    newest: watch::Sender<Arc<NodeView>>,
+}
+
+impl ViewPublisher {
+    /// Begins with the view of what was stored.
+    pub fn new(first: NodeView) -> (Self, ViewHandle) {
+        let (sender, receiver) = watch::channel(Arc::new(first));
+        (Self { newest: sender }, ViewHandle { newest: receiver })
+    }
+
+    /// Makes `view` the newest. Its files and tombstones are committed already.
+    pub fn publish(&self, view: NodeView) -> Arc<NodeView> {
+        let view = Arc::new(view);
+        self.newest.send_replace(Arc::clone(&view));
+        view
+    }
+}
+
+impl ViewHandle {
+    /// The newest view.
+    pub fn load(&self) -> Arc<NodeView> {
+        Arc::clone(&self.newest.borrow())
+    }
+
+    /// A receiver whose `changed()` completes after each new view.
+    pub fn changed(&self) -> watch::Receiver<Arc<NodeView>> {
+        self.newest.clone()
+    }
+}
