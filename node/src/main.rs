@@ -3,6 +3,7 @@
 mod clock;
 mod counters;
 mod exchange_loop;
+mod fetch;
 mod http;
 mod view;
 
