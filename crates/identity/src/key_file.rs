@@ -1,6 +1,6 @@
 //! The device key on disk: PKCS#8 v1 PEM, mode 0600, created exclusively.
 
-use sluice_metadata::signer::Signer;
+use sluice_metadata::Signer;
 use sluice_model::{EndpointId, MemberKey};
 use std::fmt;
 use std::fs::{File, OpenOptions};
