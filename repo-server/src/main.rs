@@ -1,2 +1,12 @@
-//! sluice-repo-server
+//! `sluice-repo`: the repository server.
+
+mod authority;
+mod authorize;
+mod clock;
+mod draft;
+mod http;
+mod operations;
+mod served;
+mod state;
+
 fn main() {}

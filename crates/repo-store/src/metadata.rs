@@ -87,6 +87,16 @@ pub fn document(tx: &impl Reads, sha256: &Sha256) -> Result<Option<Vec<u8>>, Sto
     tx.get_bytes(DOCUMENTS, sha256.as_bytes().as_slice())
 }
 
+/// Every metadata file that is in force: roots, and the newest of each role.
+pub fn current_files(tx: &impl Reads) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let mut replaced = BTreeSet::new();
+    tx.for_each(REPLACED, |(_, name), _| {
+        replaced.insert(name.to_owned());
+        Ok(())
+    })?;
+    Ok(files(tx)?.into_iter().filter(|(name, _)| !replaced.contains(name)).collect())
+}
+
 /// Every stored metadata file, replaced ones too.
 pub fn files(tx: &impl Reads) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let mut files = Vec::new();

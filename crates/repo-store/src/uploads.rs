@@ -44,3 +44,8 @@ pub fn put(tx: &WriteTx, upload: &UploadRecord) -> Result<(), StoreError> {
 pub fn remove(tx: &WriteTx, id: &str) -> Result<bool, StoreError> {
     tx.remove(UPLOADS, id)
 }
+
+/// How many uploads there are.
+pub fn count(tx: &impl Reads) -> Result<u64, StoreError> {
+    tx.count(UPLOADS)
+}

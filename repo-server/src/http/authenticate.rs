@@ -1,0 +1,44 @@
+//! Who sends a request: a person by bearer token, a device by the key of its TLS connection.
+
+use crate::authorize::Principal;
+use crate::operations::Failure;
+use crate::state::App;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use sluice_api::problem::ProblemType;
+use sluice_model::MemberKey;
+use std::net::SocketAddr;
+
+/// Address of the peer of a plain HTTP connection; an extension of each request on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(pub SocketAddr);
+
+/// The device at the other end of a TLS connection; an extension of each request on a device listener. The handshake
+/// proved the key; whether it is enrolled is for the handler to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceCaller {
+    /// Its Ed25519 public key.
+    pub key: MemberKey,
+    /// From where.
+    pub remote: SocketAddr,
+}
+
+/// The person whose token the request carries. A token that crossed a network in clear is refused unread.
+pub async fn authenticate(app: &App, headers: &HeaderMap, remote: Option<Remote>) -> Result<Principal, Failure> {
+    let Some(header) = headers.get(AUTHORIZATION) else {
+        return Err(unauthenticated("send the header `Authorization: Bearer TOKEN`; `sluice login` stores a token"));
+    };
+    if !remote.is_some_and(|Remote(address)| address.ip().to_canonical().is_loopback()) {
+        let detail = "tokens are taken from loopback only until this server speaks TLS; use an SSH tunnel, and have an \
+                      admin replace this token, which crossed the network in clear";
+        return Err(Failure::refused(ProblemType::TlsRequired, detail));
+    }
+    let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).map(str::trim);
+    let token = token.ok_or_else(|| unauthenticated("the Authorization header is not `Bearer TOKEN`"))?;
+    let _ = (app, token);
+    Err(unauthenticated("the token is unknown or has expired; ask an admin for a new one"))
+}
+
+fn unauthenticated(detail: &str) -> Failure {
+    Failure::refused(ProblemType::Unauthenticated, detail)
+}

@@ -1,0 +1,6 @@
+//! TODO
+use crate::state::Shared;
+use axum::Router;
+pub fn routes() -> Router<Shared> {
+    Router::new()
+}

@@ -1,0 +1,5 @@
+//! TODO
+use super::Route;
+pub fn routes() -> Vec<Route> {
+    Vec::new()
+}

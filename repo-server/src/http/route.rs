@@ -1,0 +1,46 @@
+//! A route of the admin API: it cannot be written without the action that it is authorised by.
+
+use crate::authorize::{Action, Resource, authorize};
+use crate::http::authenticate::{Remote, authenticate};
+use crate::operations::Failure;
+use crate::state::Shared;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::UtoipaMethodRouter;
+
+/// A handler with its path, documentation and action.
+pub struct Route {
+    pub(super) action: Action,
+    pub(super) handlers: UtoipaMethodRouter<Shared>,
+}
+
+/// `route(Action::Look, routes!(list))`: the caller is authenticated and authorised before the handler runs; the
+/// handler gets him as `Extension<Principal>`.
+pub fn route(action: Action, handlers: UtoipaMethodRouter<Shared>) -> Route {
+    Route { action, handlers }
+}
+
+impl Route {
+    /// The handlers behind their guard.
+    pub(super) fn guarded(self, app: &Shared) -> UtoipaMethodRouter<Shared> {
+        let (schemas, paths, handlers) = self.handlers;
+        (schemas, paths, handlers.route_layer(from_fn_with_state((app.clone(), self.action), guard)))
+    }
+}
+
+async fn guard(State((app, action)): State<(Shared, Action)>, mut request: Request, next: Next) -> Response {
+    let admitted = async {
+        let remote = request.extensions().get::<Remote>().copied();
+        let principal = authenticate(&app, request.headers(), remote).await?;
+        authorize(&principal, action, Resource::Repository)?;
+        Ok::<_, Failure>(principal)
+    };
+    match admitted.await {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(failure) => failure.into_response(),
+    }
+}
