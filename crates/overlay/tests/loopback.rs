@@ -1,5 +1,7 @@
 //! Three overlays on loopback, with real sockets.
 
+#![allow(clippy::unwrap_used)]
+
 use sluice_model::MemberKey;
 use sluice_overlay::{Overlay, OverlayConfig, OverlayEvent, OverlayHandle, Verdict};
 use std::net::SocketAddr;

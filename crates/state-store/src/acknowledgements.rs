@@ -7,8 +7,10 @@ use sluice_model::EndpointId;
 /// Epochs of one endpoint that are kept: a re-enrolled device starts a new one, older ones have nothing left to drop.
 const EPOCHS_PER_ENDPOINT_MAX: usize = 4;
 
-/// (endpoint, epoch) -> (seq, the acknowledgement as received).
-const ACKNOWLEDGEMENTS: TableDefinition<([u8; 32], u32), (u64, &[u8])> = TableDefinition::new("acknowledgements_1");
+/// (endpoint, epoch).
+type Chain = ([u8; 32], u32);
+/// Seq and the acknowledgement as received.
+const ACKNOWLEDGEMENTS: TableDefinition<Chain, (u64, &[u8])> = TableDefinition::new("acknowledgements_1");
 
 /// An acknowledgement in the form in which it travels; this crate reads only which chain and how far.
 #[derive(Clone, Debug, PartialEq, Eq)]

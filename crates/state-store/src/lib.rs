@@ -24,6 +24,7 @@ pub use acknowledgements::StoredAcknowledgement;
 pub use bans::{BANS_MAX, Ban};
 pub use error::StateError;
 pub use journal::{JOURNAL_REPORTS_MAX, JournalEntry};
+pub use metadata::StoredFile;
 pub use spool::{Spool, SpoolTask, SpooledReport};
 
 use database::Reopening;

@@ -20,11 +20,14 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), StateE
     Ok(())
 }
 
+/// A metadata file: its name, and its bytes as received.
+pub type StoredFile = (String, Arc<[u8]>);
+
 impl StateStore {
     /// Replaces the stored metadata files by `files` and adds `tombstones`, in one transaction.
     ///
     /// Files that are not in `files` are removed; tombstones never are.
-    pub fn commit_metadata(&self, files: &[(String, Arc<[u8]>)], tombstones: &[Tombstone]) -> Result<(), StateError> {
+    pub fn commit_metadata(&self, files: &[StoredFile], tombstones: &[Tombstone]) -> Result<(), StateError> {
         self.database.write(|transaction| {
             let mut table = transaction.open_table(FILES)?;
             table.retain(|name, _| files.iter().any(|(kept, _)| kept == name))?;
@@ -48,7 +51,7 @@ impl StateStore {
     }
 
     /// The stored metadata files, by name.
-    pub fn metadata_files(&self) -> Result<Vec<(String, Arc<[u8]>)>, StateError> {
+    pub fn metadata_files(&self) -> Result<Vec<StoredFile>, StateError> {
         self.database.read(|transaction| {
             let mut files = Vec::new();
             for row in transaction.open_table(FILES)?.iter()? {

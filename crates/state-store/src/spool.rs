@@ -198,13 +198,12 @@ fn append_one(transaction: &WriteTransaction, reports: &[DsseEnvelope]) -> Resul
     if spool.len()? + fresh.len() as u64 > SPOOL_REPORTS_MAX {
         return Ok(false);
     }
-    let mut position = spool.last()?.map_or(0, |row| row.0.value() + 1);
-    for report in fresh {
+    let first = spool.last()?.map_or(0, |row| row.0.value() + 1);
+    for (position, report) in (first..).zip(fresh) {
         if let Some(signature) = signature_of(report) {
             by_signature.insert(signature, position)?;
         }
         spool.insert(position, to_json(report).as_slice())?;
-        position += 1;
     }
     Ok(true)
 }

@@ -1,5 +1,7 @@
 //! A process that appends to the spool is killed in the middle: what it saw acknowledged is there.
 
+#![allow(clippy::unwrap_used)]
+
 use sluice_model::dsse::{DsseEnvelope, DsseSignature};
 use sluice_state_store::StateStore;
 use std::io::{BufRead, BufReader, Write};
