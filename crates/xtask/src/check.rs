@@ -1,7 +1,8 @@
 //! What a change must pass besides the tests.
 
-use crate::{cargo, tidy};
+use crate::tidy;
 use anyhow::Result;
+use sluice_xtask::cargo;
 
 /// Format, lint, tidy; the first failure ends it.
 pub fn run() -> Result<()> {

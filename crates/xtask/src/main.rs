@@ -1,7 +1,6 @@
 //! Everything a developer does with this project: `cargo xtask <command>`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks on the terminal")]
 
-mod cargo;
 mod check;
 mod demo;
 mod setup;

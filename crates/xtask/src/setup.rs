@@ -1,7 +1,7 @@
 //! Installs what the tests need. Everything comes from the distribution's and Python's own package registries.
 
-use crate::cargo::{self, has_program, target_dir};
 use anyhow::{Result, bail};
+use sluice_xtask::cargo::{self, has_program, target_dir};
 use std::path::PathBuf;
 use std::process::Command;
 

@@ -1,9 +1,9 @@
 //! Runs the tests, says what was skipped and why, and closes with one line of counts.
 
-use crate::cargo::{self, has_program, target_dir, workspace_root};
 use crate::setup;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use sluice_xtask::cargo::{self, has_program, target_dir, workspace_root};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

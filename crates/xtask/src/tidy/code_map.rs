@@ -1,8 +1,8 @@
 //! ARCHITECTURE.md names every crate and names none that is not there; the functions of its traces exist.
 
 use super::graph::Graph;
-use crate::cargo::workspace_root;
 use anyhow::{Context, Result};
+use sluice_xtask::cargo::workspace_root;
 use std::path::Path;
 
 const LINES_MAX: usize = 300;

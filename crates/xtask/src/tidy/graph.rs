@@ -1,8 +1,8 @@
 //! The workspace's dependency graph as cargo resolves it for this platform.
 
-use crate::cargo;
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use sluice_xtask::cargo;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What `cargo metadata` says, cut to what the checks read.

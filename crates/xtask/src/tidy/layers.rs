@@ -1,9 +1,9 @@
 //! Which crate may depend on which: `layers.toml` against the graph.
 
 use super::graph::Graph;
-use crate::cargo::workspace_root;
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use sluice_xtask::cargo::workspace_root;
 use std::collections::BTreeMap;
 
 /// `layers.toml`.
