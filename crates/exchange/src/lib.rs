@@ -6,4 +6,5 @@
 pub mod evidence;
 pub mod frame;
 pub mod have;
+pub mod picker;
 pub mod rank;

@@ -1,0 +1,227 @@
+//! What the caller reports.
+
+use super::{AVOID_FOR, Action, Link, Notes, ORIGIN_FAILURES_MAX, ORIGIN_RETRY, Picker, REFUSED_FOR, Source};
+use crate::frame::Refusal;
+use crate::have::Have;
+use sluice_model::MemberKey;
+use std::time::Instant;
+
+impl Picker {
+    /// The connection to `source` was made, or broke. Repeating the same is nothing.
+    pub fn on_link(&mut self, source: Source, link: Link, now: Instant) {
+        match source {
+            Source::Origin => self.on_origin_link(link, now),
+            Source::Peer(key) => self.on_peer_link(key, link, now),
+        }
+    }
+
+    fn on_origin_link(&mut self, link: Link, now: Instant) {
+        match link {
+            Link::Up if self.origin.link != Link::Up => {
+                self.origin.link = link;
+                self.origin.down_since = None;
+                self.origin.up_since = Some(now);
+                self.settle_from = now;
+                self.take_back_what_it_leads(now);
+            }
+            Link::Down => {
+                self.origin.down_since.get_or_insert(now);
+                self.end_flights_at(Source::Origin);
+            }
+            Link::Up | Link::Unknown => {}
+        }
+        self.origin.link = link;
+    }
+
+    /// While the origin was out of reach, others were asked for what this member leads; they may wait for it in turn.
+    fn take_back_what_it_leads(&mut self, now: Instant) {
+        let elsewhere: Vec<(u32, Source)> = self.flights.iter().map(|(index, flight)| (*index, flight.from)).collect();
+        for (index, from) in elsewhere {
+            let Source::Peer(key) = from else { continue };
+            let coming = self.peer_mut(&key).is_some_and(|peer| peer.has(index) || peer.fetches(index));
+            if !coming && self.leader(index, now) == Some(Source::Origin) {
+                self.end_flight(from, index);
+            }
+        }
+    }
+
+    fn on_peer_link(&mut self, key: MemberKey, link: Link, now: Instant) {
+        let Some(peer) = self.peer_mut(&key) else { return };
+        if peer.link == link {
+            return;
+        }
+        let counted = peer.link != Link::Down;
+        match link {
+            Link::Up => {
+                peer.up_since = now;
+                peer.heard_at = now;
+                peer.progress_at = now;
+                peer.link = Link::Up;
+            }
+            Link::Unknown => peer.link = Link::Unknown,
+            Link::Down => peer.disconnect(),
+        }
+        if link == Link::Down {
+            self.end_flights_at(Source::Peer(key));
+            if counted {
+                // What it fetched last may be at the others: ask them before the next in rank goes to the origin.
+                self.settle_from = now;
+            }
+        }
+    }
+
+    /// `source` sent anything, part of a frame too.
+    pub fn on_heard(&mut self, source: Source, now: Instant) {
+        match source {
+            Source::Origin => self.origin.load.heard(now),
+            Source::Peer(key) => {
+                if let Some(peer) = self.peer_mut(&key) {
+                    peer.heard_at = now;
+                    peer.load.heard(now);
+                }
+            }
+        }
+    }
+
+    /// `peer` said what it has.
+    pub fn on_have(&mut self, key: MemberKey, have: Have, now: Instant) {
+        let count = self.chunks.len();
+        self.on_heard(Source::Peer(key), now);
+        let Some(peer) = self.peer_mut(&key) else { return };
+        peer.have_known = peer.have_asked.take().or(peer.have_known);
+        // A member that does not know the artifact says zero chunks.
+        if have.here.len() == count && have.fetching.len() == count {
+            peer.here = have.here;
+            peer.fetching = have.fetching;
+        } else {
+            peer.here.clear();
+            peer.fetching.clear();
+        }
+        if have.progress != peer.progress {
+            peer.progress = have.progress;
+            peer.progress_at = now;
+        }
+    }
+
+    /// Chunk `index` is here: its bytes, from `from`, matched the manifest and can be read.
+    pub fn on_chunk(&mut self, from: Source, index: u32, now: Instant) {
+        self.on_heard(from, now);
+        if let Source::Peer(key) = from
+            && let Some(peer) = self.peer_mut(&key)
+        {
+            peer.progress_at = now;
+        }
+        self.on_local_chunk(index);
+    }
+
+    /// Chunk `index` is here by other means: copied from another artifact, or fetched by an earlier life.
+    pub fn on_local_chunk(&mut self, index: u32) {
+        if !self.is_missing(index) {
+            return;
+        }
+        if let Some(flight) = self.flights.get(&index).copied() {
+            self.end_flight(flight.from, index);
+        }
+        self.here[index as usize] = true;
+        self.missing -= 1;
+        self.wanted.remove(&index);
+        self.urgent.remove(&index);
+        self.notes.remove(&index);
+        self.ranks.remove(&index);
+        while self.here.get(self.first_missing).copied().unwrap_or(false) {
+            self.first_missing += 1;
+        }
+    }
+
+    /// Chunk `index` was found damaged on this member's own disk: it is missing and wanted again.
+    /// The others are asked what they have before the origin is.
+    pub fn on_damaged(&mut self, index: u32, now: Instant) {
+        if let Some(here) = self.here.get_mut(index as usize)
+            && std::mem::replace(here, false)
+        {
+            self.missing += 1;
+            self.first_missing = self.first_missing.min(index as usize);
+            self.wanted.insert(index);
+            self.notes.entry(index).or_default().settle_from = Some(now);
+        }
+    }
+
+    /// What `from` sent as chunk `index` is not the chunk. A peer is banned at once.
+    pub fn on_wrong_bytes(&mut self, from: Source, index: u32, now: Instant) {
+        self.end_flight(from, index);
+        match from {
+            Source::Peer(key) => {
+                if self.ban(&key, now) {
+                    self.outbox.push(Action::Ban { peer: key, index });
+                }
+            }
+            Source::Origin => self.note_origin_failure(index, now),
+        }
+    }
+
+    /// `peer` is banned, found out here or elsewhere; `false` when it was already or is no member.
+    pub fn ban(&mut self, key: &MemberKey, now: Instant) -> bool {
+        let Some(peer) = self.peer_mut(key) else { return false };
+        if std::mem::replace(&mut peer.banned, true) {
+            return false;
+        }
+        self.on_peer_link(*key, Link::Down, now);
+        true
+    }
+
+    /// `from` has not got chunk `index` and will not have it soon.
+    pub fn on_not_here(&mut self, from: Source, index: u32, now: Instant) {
+        self.on_heard(from, now);
+        if !self.end_flight(from, index) {
+            return;
+        }
+        match from {
+            Source::Origin => self.note_origin_failure(index, now),
+            Source::Peer(key) => self.avoid(key, index, now),
+        }
+    }
+
+    /// `from` refused the request for chunk `index`.
+    pub fn on_refused(&mut self, from: Source, index: u32, refusal: Refusal, now: Instant) {
+        self.on_heard(from, now);
+        self.end_flight(from, index);
+        match from {
+            Source::Origin => self.note_origin_failure(index, now),
+            Source::Peer(key) if refusal == Refusal::Busy => self.avoid(key, index, now),
+            Source::Peer(key) => {
+                if let Some(peer) = self.peer_mut(&key) {
+                    peer.refused_until = Some(now + REFUSED_FOR);
+                }
+                self.settle_from = now;
+            }
+        }
+    }
+
+    /// The request for chunk `index` could not be sent to `from`: nothing is known of the chunk.
+    pub fn on_not_sent(&mut self, from: Source, index: u32) {
+        self.end_flight(from, index);
+    }
+
+    pub(super) fn avoid(&mut self, key: MemberKey, index: u32, now: Instant) {
+        if let Some(peer) = self.peer_mut(&key) {
+            let at = index as usize;
+            if let (Some(here), Some(fetching)) = (peer.here.get_mut(at), peer.fetching.get_mut(at)) {
+                (*here, *fetching) = (false, false);
+            }
+        }
+        let notes: &mut Notes = self.notes.entry(index).or_default();
+        notes.avoid.retain(|(other, until)| *other != key && *until > now);
+        notes.avoid.push((key, now + AVOID_FOR));
+        notes.settle_from = Some(now);
+    }
+
+    fn note_origin_failure(&mut self, index: u32, now: Instant) {
+        let notes = self.notes.entry(index).or_default();
+        let pause = ORIGIN_RETRY.0 * 2_u32.saturating_pow(notes.origin_failures.min(8));
+        notes.origin_failures += 1;
+        notes.origin_retry_at = Some(now + pause.min(ORIGIN_RETRY.1));
+        if notes.origin_failures == ORIGIN_FAILURES_MAX {
+            self.outbox.push(Action::Unobtainable { index });
+        }
+    }
+}
