@@ -105,3 +105,63 @@ pub struct OutcomeReport {
     /// By the device's clock; never used to order.
     pub device_time: Timestamp,
 }
+
+/// Characters of `detail` at most.
+pub const DETAIL_CHARS_MAX: usize = 4_000;
+/// Packages in `before` and in `after`, and rows of `sources`, at most: four packages an artifact, and more nodes than
+/// any site has.
+const ROWS_MAX: usize = 256;
+/// Bytes of a package name, a package version or a boot id at most.
+const WORD_BYTES_MAX: usize = 256;
+
+/// Why a payload is not an outcome report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Not this JSON form.
+    #[error("the payload is not an outcome report")]
+    Unreadable(#[source] serde_json::Error),
+    /// Another format.
+    #[error("the report has format {0}; this server reads format 1")]
+    Schema(u32),
+    /// A field breaks a rule.
+    #[error("the report's {field} {rule}")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+impl OutcomeReport {
+    /// Reads and checks signed payload bytes; their signature was verified by the caller.
+    pub fn from_payload(payload: &[u8]) -> Result<Self, ReportError> {
+        let report: Self = serde_json::from_slice(payload).map_err(ReportError::Unreadable)?;
+        report.check()?;
+        Ok(report)
+    }
+
+    fn check(&self) -> Result<(), ReportError> {
+        if self.schema != 1 {
+            return Err(ReportError::Schema(self.schema));
+        }
+        let wrong = |field, rule| Err(ReportError::Field { field, rule });
+        if self.patch.is_none() != (self.outcome == OutcomeKind::Heartbeat) {
+            return wrong("patch", "must be there for every outcome but a heartbeat, and for none");
+        }
+        if self.detail.chars().count() > DETAIL_CHARS_MAX {
+            return wrong("detail", "is longer than 4,000 characters");
+        }
+        if self.sha256.len() > sluice_model::limits::ARTIFACTS_PER_PATCH_MAX {
+            return wrong("sha256", "has more rows than a patch has artifacts");
+        }
+        if self.before.len().max(self.after.len()).max(self.sources.len()) > ROWS_MAX {
+            return wrong("before, after and sources", "must have at most 256 rows each");
+        }
+        let words = self.before.iter().chain(&self.after).flat_map(|row| [Some(&row.package), row.version.as_ref()]);
+        if words.flatten().chain([&self.boot_id]).any(|word| word.len() > WORD_BYTES_MAX) {
+            return wrong("packages, versions and boot id", "must have at most 256 bytes each");
+        }
+        Ok(())
+    }
+}
