@@ -24,7 +24,7 @@ pub struct DeviceCaller {
 }
 
 /// The person whose token the request carries. A token that crossed a network in clear is refused unread.
-pub async fn authenticate(app: &App, headers: &HeaderMap, remote: Option<Remote>) -> Result<Principal, Failure> {
+pub fn authenticate(app: &App, headers: &HeaderMap, remote: Option<Remote>) -> Result<Principal, Failure> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Err(unauthenticated("send the header `Authorization: Bearer TOKEN`; `sluice login` stores a token"));
     };

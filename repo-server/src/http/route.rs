@@ -2,7 +2,6 @@
 
 use crate::authorize::{Action, Resource, authorize};
 use crate::http::authenticate::{Remote, authenticate};
-use crate::operations::Failure;
 use crate::state::Shared;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -30,13 +29,10 @@ impl Route {
 }
 
 async fn guard(State((app, action)): State<(Shared, Action)>, mut request: Request, next: Next) -> Response {
-    let admitted = async {
-        let remote = request.extensions().get::<Remote>().copied();
-        let principal = authenticate(&app, request.headers(), remote).await?;
-        authorize(&principal, action, Resource::Repository)?;
-        Ok::<_, Failure>(principal)
-    };
-    match admitted.await {
+    let remote = request.extensions().get::<Remote>().copied();
+    let admitted = authenticate(&app, request.headers(), remote)
+        .and_then(|principal| authorize(&principal, action, Resource::Repository).map(|()| principal));
+    match admitted {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
