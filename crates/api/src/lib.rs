@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod device;
+pub mod gossip;
 pub mod problem;
 
 /// Path prefix of the admin API.
