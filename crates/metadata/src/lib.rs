@@ -9,8 +9,12 @@
 //! - The bytes that were signed are the bytes that are kept, hashed and served; nothing is serialised a second time.
 #![warn(missing_docs)]
 
+mod body;
 pub mod dsse;
+mod envelope;
 mod error;
+mod json;
+mod pattern;
 mod role;
 mod signer;
 mod trusted;

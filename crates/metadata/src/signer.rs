@@ -1,5 +1,8 @@
 //! Ed25519 keys: signs bytes, and reads and writes key files (PKCS#8 v1 PEM, which OpenSSL 3.0 reads too).
 
+use crate::json::sha256;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes, spki::der::pem::LineEnding};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -10,7 +13,7 @@ pub struct KeyId(pub(crate) String);
 /// A key that signs. Its secret is wiped when it is dropped; `Debug` prints the key id only.
 #[derive(Clone)]
 pub struct Signer {
-    key: ed25519_dalek::SigningKey,
+    key: SigningKey,
 }
 
 /// Why a key file was refused. The text of the file is never part of it.
@@ -26,17 +29,19 @@ pub struct BadSignature;
 impl Signer {
     /// The key of a seed: 32 bytes from the system's random source.
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self { key: ed25519_dalek::SigningKey::from_bytes(&seed) }
+        let seed = Zeroizing::new(seed);
+        Self { key: SigningKey::from_bytes(&seed) }
     }
 
     /// Reads PKCS#8 PEM, version 1 or 2.
-    pub fn from_pkcs8_pem(_pem: &str) -> Result<Self, KeyFileError> {
-        todo!()
+    pub fn from_pkcs8_pem(pem: &str) -> Result<Self, KeyFileError> {
+        SigningKey::from_pkcs8_pem(pem).map(|key| Self { key }).map_err(|_| KeyFileError)
     }
 
     /// Writes PKCS#8 version 1 PEM.
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
-        todo!()
+        let pair = KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
+        pair.to_pkcs8_pem(LineEnding::LF).expect("32 bytes always fit into PKCS#8")
     }
 
     /// The seed, for libraries that take the key themselves (libp2p).
@@ -51,26 +56,46 @@ impl Signer {
 
     /// Its TUF key id.
     pub fn key_id(&self) -> KeyId {
-        todo!()
+        KeyId::of(&self.public_key())
     }
 
     /// Signs the bytes as they are.
-    pub fn sign(&self, _bytes: &[u8]) -> [u8; 64] {
-        todo!()
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.key.sign(bytes).to_bytes()
     }
 
     /// Signs `sluice/<purpose>/1\0` and the bytes, so that a signature for one purpose is worth nothing for another.
-    pub fn sign_purpose(&self, _purpose: &str, _bytes: &[u8]) -> [u8; 64] {
-        todo!()
+    pub fn sign_purpose(&self, purpose: &str, bytes: &[u8]) -> [u8; 64] {
+        self.sign(&with_purpose(purpose, bytes))
     }
 }
 
 /// Checks a signature of [`Signer::sign_purpose`].
-pub fn verify_purpose(_key: &[u8; 32], _purpose: &str, _bytes: &[u8], _signature: &[u8]) -> Result<(), BadSignature> {
-    todo!()
+pub fn verify_purpose(key: &[u8; 32], purpose: &str, bytes: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+    verify_ed25519(key, &with_purpose(purpose, bytes), signature)
+}
+
+/// `verify_strict`: refuses weak keys and every second form of a signature.
+pub(crate) fn verify_ed25519(key: &[u8; 32], bytes: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+    let key = VerifyingKey::from_bytes(key).map_err(|_| BadSignature)?;
+    let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
+    key.verify_strict(bytes, &signature).map_err(|_| BadSignature)
+}
+
+fn with_purpose(purpose: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut message = format!("sluice/{purpose}/1\0").into_bytes();
+    message.extend_from_slice(bytes);
+    message
 }
 
 impl KeyId {
+    /// The id of an Ed25519 key. The text hashed is its canonical JSON.
+    pub fn of(public_key: &[u8; 32]) -> Self {
+        let public = hex::encode(public_key);
+        let canonical = format!(r#"{{"keytype":"ed25519","keyval":{{"public":"{public}"}},"scheme":"ed25519"}}"#);
+        Self(sha256(canonical.as_bytes()).to_hex())
+    }
+
     /// Lower-case hex.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -92,5 +117,42 @@ impl fmt::Debug for KeyId {
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").field("key_id", &self.key_id()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_pkcs8_version_1_and_reads_back_as_the_same_key() {
+        let signer = Signer::from_seed([7; 32]);
+        let pem = signer.to_pkcs8_pem();
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        // Version 1 holds nothing but the seed: 48 bytes are 64 characters of base64.
+        assert_eq!(pem.lines().nth(1).unwrap().len(), 64);
+        let read = Signer::from_pkcs8_pem(&pem).unwrap();
+        assert_eq!(read.public_key(), signer.public_key());
+        assert_eq!(Signer::from_pkcs8_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n").unwrap_err(), KeyFileError);
+    }
+
+    #[test]
+    fn the_debug_form_names_the_key_and_hides_the_secret() {
+        let signer = Signer::from_seed([7; 32]);
+        let text = format!("{signer:?}");
+        assert!(text.contains(signer.key_id().as_str()));
+        assert!(!text.contains(&hex::encode([7; 32])) && !text.contains("7, 7"));
+    }
+
+    #[test]
+    fn a_signature_for_one_purpose_is_refused_for_another() {
+        let signer = Signer::from_seed([7; 32]);
+        let signature = signer.sign_purpose("ack", b"bytes");
+        let key = signer.public_key();
+        verify_purpose(&key, "ack", b"bytes", &signature).unwrap();
+        assert!(verify_purpose(&key, "enrol", b"bytes", &signature).is_err());
+        assert!(verify_purpose(&key, "ack", b"other", &signature).is_err());
+        assert!(verify_purpose(&key, "ack", b"bytes", &signature[..63]).is_err());
+        assert!(verify_purpose(&[0; 32], "ack", b"bytes", &signature).is_err());
     }
 }

@@ -1,7 +1,15 @@
 //! What complete, verified metadata says: releases by ring, tombstones, signed documents.
+//!
+//! A release row that has no authority or cannot be read has no effect and is named in [`View::ignored`]; it does not
+//! take the rest down, or else whoever holds one ring's key could keep every retraction from a site. A tombstone that
+//! cannot be read takes everything down: leaving it out would revive what it blocks.
 
-use crate::{RepositoryProfile, RoleName, Trusted};
-use sluice_model::{ReleasedArtifact, RingName, Sha256, TargetName, Timestamp, Tombstone};
+use crate::body::{Delegation, Targets, TimestampBody};
+use crate::json::{self, sha256};
+use crate::{RepositoryProfile, RoleName, TargetEntry, Trusted};
+use serde::Deserialize;
+use sluice_model::limits::{ARTIFACT_BYTES_MAX, ARTIFACTS_PER_PATCH_MAX, MANIFEST_BYTES_MAX};
+use sluice_model::{PatchTarget, ReleasedArtifact, RingName, Sha256, TargetName, Timestamp, Tombstone};
 use std::collections::BTreeMap;
 
 /// A signed document (`fleet/...`, `policy/...`) by what its bytes must be.
@@ -103,8 +111,86 @@ pub enum DocumentError {
 
 impl View {
     /// Reads complete metadata.
-    pub fn of(_trusted: &Trusted) -> Result<Self, ViewError> {
-        todo!()
+    pub fn of(trusted: &Trusted) -> Result<Self, ViewError> {
+        let incomplete = || match trusted.next_needed().into_iter().next() {
+            Some(wanted) => ViewError::Incomplete(wanted.file),
+            None => ViewError::Incomplete("timestamp.json".into()),
+        };
+        let lease_until = trusted.lease_until().ok_or_else(incomplete)?;
+        let timestamp = trusted.timestamp_body().ok_or_else(incomplete)?;
+        let targets = trusted.role_body(&RoleName::targets()).ok_or_else(incomplete)?;
+        let mut view = Self {
+            profile: trusted.repository_profile(),
+            repo_id: trusted.repo_id().to_owned(),
+            rings: Vec::new(),
+            releases: BTreeMap::new(),
+            tombstones: Vec::new(),
+            documents: BTreeMap::new(),
+            ignored: Vec::new(),
+            timestamp_version: trusted.timestamp_version(),
+            issued_at: timestamp.issued_at,
+            lease_until,
+        };
+        for delegation in &targets.delegations {
+            let body = trusted.role_body(&delegation.name).ok_or_else(incomplete)?;
+            view.take_role(&delegation.name, body, &targets.delegations)?;
+        }
+        view.tombstones.sort_by_key(|tombstone| tombstone.serial);
+        view.check_retractions(timestamp)?;
+        Ok(view)
+    }
+
+    /// Takes the rows of one role that a look-up from `targets` would reach: the first delegation whose paths cover a
+    /// name has the only word on it, as every delegation is terminating (specification, section 5.6.7).
+    fn take_role(&mut self, role: &RoleName, body: &Targets, delegations: &[Delegation]) -> Result<(), ViewError> {
+        let ring = role.ring();
+        if let Some(ring) = &ring {
+            self.rings.push(ring.clone());
+            self.releases.insert(ring.clone(), Vec::new());
+        }
+        for (target, entry) in &body.targets {
+            let decides = delegations.iter().find(|delegation| delegation.covers(target.as_str()));
+            match decides {
+                Some(delegation) if delegation.name == *role => {}
+                Some(delegation) => {
+                    self.ignore(role, target, format!("{} decides on it", delegation.name));
+                    continue;
+                }
+                None => {
+                    self.ignore(role, target, "no delegation covers it".into());
+                    continue;
+                }
+            }
+            if *role == RoleName::retractions() {
+                self.tombstones.push(read_tombstone(target, entry)?);
+            } else if let Some(ring) = &ring {
+                match read_release(ring, target, entry) {
+                    Ok(artifact) => self.releases.entry(ring.clone()).or_default().push(artifact),
+                    Err(reason) => self.ignore(role, target, reason),
+                }
+            } else {
+                self.documents.insert(target.clone(), DocumentRef { length: entry.length, sha256: entry.sha256 });
+            }
+        }
+        Ok(())
+    }
+
+    fn ignore(&mut self, role: &RoleName, target: &TargetName, reason: String) {
+        self.ignored.push(IgnoredTarget { role: role.clone(), target: target.to_string(), reason });
+    }
+
+    fn check_retractions(&self, timestamp: &TimestampBody) -> Result<(), ViewError> {
+        let count = self.tombstones.len() as u64;
+        let serial = self.tombstones.last().map_or(0, |tombstone| tombstone.serial);
+        if (count, serial) == (timestamp.retraction_count, timestamp.retraction_serial) {
+            return Ok(());
+        }
+        Err(ViewError::RetractionsWithheld {
+            count,
+            serial,
+            count_signed: timestamp.retraction_count,
+            serial_signed: timestamp.retraction_serial,
+        })
     }
 
     /// The document of that name, for instance `fleet/roster`.
@@ -113,13 +199,59 @@ impl View {
     }
 }
 
+/// `retractions/<serial>` with `custom.tombstone`.
+fn read_tombstone(target: &TargetName, entry: &TargetEntry) -> Result<Tombstone, ViewError> {
+    let bad = |reason: String| ViewError::BadTombstone { target: target.to_string(), reason };
+    let value = entry.custom.as_ref().and_then(|custom| custom.get("tombstone"));
+    let value = value.ok_or_else(|| bad("custom.tombstone is missing".into()))?;
+    let tombstone = Tombstone::deserialize(value).map_err(|error| bad(error.to_string()))?;
+    if tombstone.schema != 1 {
+        return Err(bad(format!("schema {} is not 1", tombstone.schema)));
+    }
+    if tombstone.serial == 0 || target.file() != tombstone.serial.to_string() {
+        return Err(bad(format!("serial {} is not its name", tombstone.serial)));
+    }
+    Ok(tombstone)
+}
+
+fn read_release(ring: &RingName, target: &TargetName, entry: &TargetEntry) -> Result<ReleasedArtifact, String> {
+    if target.directory() != format!("patches/{ring}") {
+        return Err(format!("not in patches/{ring}"));
+    }
+    let value = entry.custom.as_ref().and_then(|custom| custom.get("patch")).ok_or("custom.patch is missing")?;
+    let custom = PatchTarget::deserialize(value).map_err(|error| error.to_string())?;
+    if custom.schema != 1 {
+        return Err(format!("schema {} is not 1", custom.schema));
+    }
+    let set = custom.set;
+    if set.count == 0 || set.index >= set.count || set.count as usize > ARTIFACTS_PER_PATCH_MAX {
+        return Err(format!("artifact {} of {}", set.index, set.count));
+    }
+    if entry.length > ARTIFACT_BYTES_MAX || custom.manifest.length > MANIFEST_BYTES_MAX {
+        return Err(format!("{} bytes with a manifest of {}", entry.length, custom.manifest.length));
+    }
+    Ok(ReleasedArtifact {
+        target: target.clone(),
+        ring: ring.clone(),
+        length: entry.length,
+        sha256: entry.sha256,
+        custom,
+    })
+}
+
 /// Checks the bytes of a document; call it before they are parsed or stored.
-pub fn verify_document(_document: &DocumentRef, _bytes: &[u8]) -> Result<(), DocumentError> {
-    todo!()
+pub fn verify_document(document: &DocumentRef, bytes: &[u8]) -> Result<(), DocumentError> {
+    let length = bytes.len() as u64;
+    let found = sha256(bytes);
+    if length == document.length && found == document.sha256 {
+        return Ok(());
+    }
+    Err(DocumentError::WrongBytes { length, found, expected_length: document.length, expected: document.sha256 })
 }
 
 /// Checks the bytes and reads them as a document type of the model: `read_document::<Roster>(..)`.
 pub fn read_document<T: serde::de::DeserializeOwned>(document: &DocumentRef, bytes: &[u8]) -> Result<T, DocumentError> {
     verify_document(document, bytes)?;
-    serde_json::from_slice(bytes).map_err(|error| DocumentError::Unreadable(error.to_string()))
+    let value = json::parse(bytes).map_err(DocumentError::Unreadable)?;
+    T::deserialize(value.to_value()).map_err(|error| DocumentError::Unreadable(error.to_string()))
 }

@@ -1,13 +1,34 @@
 //! Writes and signs the repository's metadata: only roles that changed get a new version, then snapshot and timestamp.
 //!
-//! Every publication is verified by [`Trusted`] before it is handed out, so nothing is published that a client would
-//! refuse.
+//! Decides versions, expiries and what is renewed. Draws no entropy and stores nothing.
+//!
+//! Invariants
+//! - Every publication is verified by [`Trusted`] before it is handed out, so nothing is published that a client would
+//!   refuse.
+//! - A signing that fails leaves the writer as it was.
+//! - Tombstones are only ever added.
 
-use crate::{RepositoryProfile, RoleName, Signer, TargetEntry, Trusted};
+use crate::body::{self, DELEGATIONS_MAX, TARGETS_MAX};
+use crate::json::{self, Json};
+use crate::trusted::{ROLE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::{
+    KeyId, MetadataError, Profile, RepositoryProfile, RoleName, Signer, TargetEntry, Trusted, View, ViewError, envelope,
+};
 use sluice_model::{RingName, TargetName, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+mod init;
+
+pub use init::dev_roles;
+
+/// What our files conform to.
+const SPEC_VERSION: &str = "1.0.31";
+/// Tombstones of the retractions role; older ones are folded into archives beyond that.
+const TOMBSTONES_MAX: usize = 1_000;
+/// `expires` has whole seconds, so a shorter lease could be over when it is signed.
+const LEASE_MIN: Duration = Duration::from_secs(2);
 
 /// The keys that this process holds, by role.
 #[derive(Clone, Debug, Default)]
@@ -32,23 +53,18 @@ impl Keyring {
     }
 }
 
-/// Every role of a repository with these rings: each needs a key in the keyring of [`Writer::init`].
-pub fn dev_roles(_rings: &[RingName]) -> Vec<RoleName> {
-    todo!()
-}
-
 /// What a new repository is.
 #[derive(Clone, Debug)]
 pub struct InitParams {
-    /// `x-repo-id`: lower-case letters, digits and '-', 1 to 64; part of gossip topic names.
+    /// `x-repo-id`: 1 to 64 lower-case letters, digits and '-'; part of gossip topic names.
     pub repo_id: String,
-    /// `x-profile`.
+    /// `x-profile`; only `dev` can be made without a key ceremony.
     pub profile: RepositoryProfile,
-    /// In lifecycle order, at least one, at most 29.
+    /// In lifecycle order, at least one, at most 29, each once.
     pub rings: Vec<RingName>,
     /// Now.
     pub now: Timestamp,
-    /// How long a timestamp is valid.
+    /// How long a timestamp is valid; at least two seconds.
     pub lease: Duration,
 }
 
@@ -62,60 +78,421 @@ pub struct Publication {
 /// Why nothing was signed. The writer is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// No such role.
-    #[error("there is no role {0}")]
+    /// No such role, or one that lists no targets.
+    #[error("there is no role {0} that lists targets")]
     UnknownRole(RoleName),
+    /// The role may not list that target.
+    #[error("{role} may not list {target}")]
+    ForeignTarget {
+        /// Which role.
+        role: RoleName,
+        /// The name.
+        target: TargetName,
+    },
+    /// More rows than a role may have.
+    #[error(
+        "{role} would list {count} targets and may list {count_max}: let retention remove superseded patches, or split the ring"
+    )]
+    RoleFull {
+        /// Which role.
+        role: RoleName,
+        /// How many there would be.
+        count: usize,
+        /// How many there may be.
+        count_max: usize,
+    },
+    /// More bytes than a role may have.
+    #[error(
+        "{role} would be {length} bytes and may be {length_max}: let retention remove superseded patches, or split the ring"
+    )]
+    RoleTooLarge {
+        /// Which role.
+        role: RoleName,
+        /// How long it would be.
+        length: u64,
+        /// How long it may be.
+        length_max: u64,
+    },
+    /// `custom` holds what signed metadata may not hold: a float, or an integer beyond 2^53 - 1, or is nested too deeply.
+    #[error("{target}: custom: {reason}")]
+    BadCustom {
+        /// Of which target.
+        target: TargetName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tombstone would be removed or changed.
+    #[error("{0} is a tombstone and can be neither removed nor changed")]
+    TombstoneLost(TargetName),
+    /// Keys are missing.
+    #[error("{role} needs {threshold} signatures and this server holds {held} of its keys")]
+    KeysMissing {
+        /// Which role.
+        role: RoleName,
+        /// Held here.
+        held: usize,
+        /// Needed.
+        threshold: u32,
+    },
+    /// The clock stands before the last signature: signing now would put leases into the past or teach clients a wrong time.
+    #[error("the clock says {now}, but the last timestamp was issued at {issued_at}: set the clock")]
+    ClockBehind {
+        /// The clock.
+        now: Timestamp,
+        /// The last signature.
+        issued_at: Timestamp,
+    },
+    /// The lease is below two seconds.
+    #[error("a lease of {} ms is too short: at least two seconds", .0.as_millis())]
+    LeaseTooShort(Duration),
+    /// A profile that only a key ceremony makes.
+    #[error("profile {} needs a key ceremony; only dev is made here", .0.as_str())]
+    NeedsCeremony(RepositoryProfile),
+    /// A value of [`InitParams`] breaks its rule.
+    #[error("{field}: {rule}")]
+    BadParameter {
+        /// Which.
+        field: &'static str,
+        /// Its rule.
+        rule: String,
+    },
+    /// Stored or new metadata that our own verifier refuses.
+    #[error("the metadata does not verify")]
+    Refused(#[from] MetadataError),
+    /// New metadata without a meaning.
+    #[error("the metadata has no meaning")]
+    NoView(#[from] ViewError),
+    /// A row that would have no effect at any client.
+    #[error("{role}: {target} would have no effect: {reason}")]
+    NoEffect {
+        /// Which role.
+        role: RoleName,
+        /// Which row.
+        target: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The repository's metadata with changes that are not signed yet.
 ///
 /// A clone is cheap. To stay equal to the disk: change and commit a clone, store its publication, then keep the clone.
 #[derive(Clone, Debug)]
-pub struct Writer {}
+pub struct Writer {
+    /// What clients see after the last commit.
+    trusted: Trusted,
+    /// Its files by name.
+    files: BTreeMap<String, Arc<[u8]>>,
+    pending: BTreeMap<RoleName, BTreeMap<TargetName, TargetEntry>>,
+}
 
 impl Writer {
-    /// A new repository with an empty release role a ring. The keyring needs a key for each of [`dev_roles`].
-    pub fn init(_params: InitParams, _keyring: &Keyring) -> Result<(Self, Publication), WriteError> {
-        todo!()
+    /// Takes up stored files ([`Trusted::files`], or every publication's with the newest of each role); they are
+    /// verified, their time is not.
+    pub fn load(files: &[(String, Arc<[u8]>)]) -> Result<Self, WriteError> {
+        let trusted = Trusted::restore(files, Profile::Strict, &[])?;
+        if !trusted.is_complete() {
+            return Err(MetadataError::Missing { file: "timestamp.json".into() }.into());
+        }
+        Ok(Self::of(trusted))
     }
 
-    /// Takes up stored files; they are verified, their time is not.
-    pub fn load(_files: &[(String, Arc<[u8]>)]) -> Result<Self, WriteError> {
-        todo!()
+    fn of(trusted: Trusted) -> Self {
+        let files = trusted.files().into_iter().collect();
+        Self { trusted, files, pending: BTreeMap::new() }
     }
 
-    /// What a role lists, with changes that are not committed.
-    pub fn entries(&self, _role: &RoleName) -> Option<&BTreeMap<TargetName, TargetEntry>> {
-        todo!()
+    /// What a role lists, with changes that are not committed; `None` for a role that lists no targets.
+    pub fn entries(&self, role: &RoleName) -> Option<&BTreeMap<TargetName, TargetEntry>> {
+        if *role == RoleName::targets() {
+            return None;
+        }
+        self.pending.get(role).or_else(|| self.trusted.role_body(role).map(|body| &body.targets))
     }
 
     /// Replaces what a role lists; signed by the next commit.
     pub fn set_entries(
         &mut self,
-        _role: &RoleName,
-        _entries: BTreeMap<TargetName, TargetEntry>,
+        role: &RoleName,
+        entries: BTreeMap<TargetName, TargetEntry>,
     ) -> Result<(), WriteError> {
-        todo!()
+        let committed = self.entries(role).ok_or_else(|| WriteError::UnknownRole(role.clone()))?;
+        let is_retractions = *role == RoleName::retractions();
+        if is_retractions && let Some((lost, _)) = committed.iter().find(|(name, row)| entries.get(name) != Some(row)) {
+            return Err(WriteError::TombstoneLost(lost.clone()));
+        }
+        let count_max = if is_retractions { TOMBSTONES_MAX } else { TARGETS_MAX };
+        if entries.len() > count_max {
+            return Err(WriteError::RoleFull { role: role.clone(), count: entries.len(), count_max });
+        }
+        for (target, entry) in &entries {
+            self.check_entry(role, target, entry)?;
+        }
+        self.pending.insert(role.clone(), entries);
+        Ok(())
+    }
+
+    fn check_entry(&self, role: &RoleName, target: &TargetName, entry: &TargetEntry) -> Result<(), WriteError> {
+        let targets = self.trusted.role_body(&RoleName::targets());
+        let decides = targets.and_then(|body| body.delegations.iter().find(|found| found.covers(target.as_str())));
+        if decides.is_none_or(|delegation| delegation.name != *role) {
+            return Err(WriteError::ForeignTarget { role: role.clone(), target: target.clone() });
+        }
+        if let Some(custom) = &entry.custom {
+            json::from_value(custom).map_err(|reason| WriteError::BadCustom { target: target.clone(), reason })?;
+        }
+        Ok(())
     }
 
     /// Signs what changed (and what is near its expiry), the snapshot when anything did, and a new timestamp.
-    pub fn commit(&mut self, _keyring: &Keyring, _now: Timestamp, _lease: Duration) -> Result<Publication, WriteError> {
-        todo!()
+    ///
+    /// `now` must not be before the last `x-issued`. Cost: the changed files' size, plus one signature a file.
+    pub fn commit(&mut self, keyring: &Keyring, now: Timestamp, lease: Duration) -> Result<Publication, WriteError> {
+        check_lease(lease)?;
+        let issued_at = self.trusted.issued_at().unwrap_or_default();
+        if now < issued_at {
+            return Err(WriteError::ClockBehind { now, issued_at });
+        }
+        let mut signing = Signing { writer: self, keyring, now, files: BTreeMap::new(), meta: BTreeMap::new() };
+        signing.sign_root()?;
+        signing.sign_roles()?;
+        let snapshot = signing.sign_snapshot()?;
+        signing.sign_timestamp(snapshot, lease)?;
+        let new = signing.files;
+
+        let applied = self.trusted.apply(&mut |name| new.get(name).cloned(), now)?;
+        let view = View::of(&applied.trusted)?;
+        if let Some(row) = view.ignored.into_iter().next() {
+            return Err(WriteError::NoEffect { role: row.role, target: row.target, reason: row.reason });
+        }
+        *self = Self::of(applied.trusted);
+        Ok(Publication { files: applied.changed.into_iter().map(|(name, bytes)| (name, bytes.to_vec())).collect() })
     }
 
     /// A new timestamp over what was committed; roles near their expiry are renewed with it. Changes that were set and
     /// not committed stay so.
     pub fn resign_timestamp(
         &mut self,
-        _keyring: &Keyring,
-        _now: Timestamp,
-        _lease: Duration,
+        keyring: &Keyring,
+        now: Timestamp,
+        lease: Duration,
     ) -> Result<Publication, WriteError> {
-        todo!()
+        let pending = std::mem::take(&mut self.pending);
+        let result = self.commit(keyring, now, lease);
+        self.pending = pending;
+        result
     }
 
     /// What clients see after the last commit.
     pub fn trusted(&self) -> &Trusted {
-        todo!()
+        &self.trusted
     }
+
+    fn stored(&self, role: &RoleName, version: u64) -> Result<BTreeMap<String, Json>, WriteError> {
+        let file = match role.as_str() {
+            "timestamp" => "timestamp.json".to_owned(),
+            _ => format!("{version}.{role}.json"),
+        };
+        let missing = || MetadataError::Missing { file: file.clone() };
+        let bytes = self.files.get(&file).ok_or_else(missing)?;
+        match json::parse(bytes) {
+            Ok(Json::Object(mut members)) => match members.remove("signed") {
+                Some(Json::Object(signed)) => Ok(signed),
+                _ => Err(missing().into()),
+            },
+            _ => Err(missing().into()),
+        }
+    }
+}
+
+/// One commit under way.
+struct Signing<'a> {
+    writer: &'a Writer,
+    keyring: &'a Keyring,
+    now: Timestamp,
+    files: BTreeMap<String, Vec<u8>>,
+    /// What the new snapshot says of the roles that changed.
+    meta: BTreeMap<RoleName, Json>,
+}
+
+impl Signing<'_> {
+    fn is_due(&self, role: &RoleName, expires: Timestamp) -> bool {
+        expires.since(self.now) < lifetime(role) / 3
+    }
+
+    fn sign_root(&mut self) -> Result<(), WriteError> {
+        let role = RoleName::root();
+        let root = self.writer.trusted.root_body();
+        if !self.is_due(&role, root.header.expires) || self.signers(&role, root.role(&role)).is_err() {
+            return Ok(());
+        }
+        let mut signed = self.writer.stored(&role, root.header.version)?;
+        self.bump(&role, &mut signed, root.header.version);
+        let signers = self.signers(&role, root.role(&role))?;
+        let bytes = envelope::sign(&Json::Object(signed), &signers);
+        self.files.insert(format!("{}.root.json", root.header.version + 1), bytes);
+        Ok(())
+    }
+
+    /// `targets` and every delegated role that changed or is due.
+    fn sign_roles(&mut self) -> Result<(), WriteError> {
+        let trusted = &self.writer.trusted;
+        let top = RoleName::targets();
+        let targets = trusted.role_body(&top).ok_or_else(|| missing("targets.json"))?;
+        let by_root = (top.clone(), trusted.root_body().role(&top));
+        let delegated = targets.delegations.iter().map(|delegation| (delegation.name.clone(), &delegation.keys));
+        for (role, keys) in delegated.chain([by_root]) {
+            let body = trusted.role_body(&role).ok_or_else(|| missing(role.as_str()))?;
+            let pending = self.writer.pending.get(&role).filter(|entries| **entries != body.targets);
+            let signers = match (pending, self.is_due(&role, body.header.expires)) {
+                (None, false) => continue,
+                (Some(_), _) => self.signers(&role, keys)?,
+                // What this server cannot renew by itself is its owners' duty; their calendar warns them.
+                (None, true) => match self.signers(&role, keys) {
+                    Ok(signers) => signers,
+                    Err(_) => continue,
+                },
+            };
+            let mut signed = self.writer.stored(&role, body.header.version)?;
+            if let Some(entries) = pending {
+                signed.insert("targets".into(), encode_targets(entries)?);
+            }
+            self.bump(&role, &mut signed, body.header.version);
+            self.add(&role, body.header.version + 1, Json::Object(signed), &signers)?;
+        }
+        Ok(())
+    }
+
+    /// The snapshot's meta entry for the timestamp: of a new one when a role changed or it is due, else the present one.
+    fn sign_snapshot(&mut self) -> Result<Json, WriteError> {
+        let role = RoleName::snapshot();
+        let trusted = &self.writer.trusted;
+        let body = trusted.snapshot_body().ok_or_else(|| missing("snapshot.json"))?;
+        let version = body.header.version;
+        if self.meta.is_empty() && !self.is_due(&role, body.header.expires) {
+            let bytes =
+                &self.writer.files.get(&format!("{version}.snapshot.json")).ok_or_else(|| missing("snapshot"))?;
+            return Ok(file_meta(version, bytes));
+        }
+        let mut signed = self.writer.stored(&role, version)?;
+        let Some(Json::Object(table)) = signed.get_mut("meta") else { return Err(missing("snapshot").into()) };
+        for (name, meta) in std::mem::take(&mut self.meta) {
+            table.insert(format!("{name}.json"), meta);
+        }
+        self.bump(&role, &mut signed, version);
+        let signers = self.signers(&role, trusted.root_body().role(&role))?;
+        self.add(&role, version + 1, Json::Object(signed), &signers)?;
+        self.meta.remove(&role).ok_or_else(|| missing("snapshot").into())
+    }
+
+    fn sign_timestamp(&mut self, snapshot: Json, lease: Duration) -> Result<(), WriteError> {
+        let role = RoleName::timestamp();
+        let trusted = &self.writer.trusted;
+        let signers = self.signers(&role, trusted.root_body().role(&role))?;
+        let tombstones = self.writer.entries(&RoleName::retractions());
+        let version = trusted.timestamp_version() + 1;
+        let signed = encode_timestamp(version, self.now, lease, snapshot, tombstones);
+        self.files.insert("timestamp.json".into(), envelope::sign(&signed, &signers));
+        Ok(())
+    }
+
+    fn add(&mut self, role: &RoleName, version: u64, signed: Json, signers: &[Signer]) -> Result<(), WriteError> {
+        let bytes = envelope::sign(&signed, signers);
+        let length_max = if *role == RoleName::snapshot() { SNAPSHOT_BYTES_MAX } else { ROLE_BYTES_MAX };
+        let length = bytes.len() as u64;
+        if length > length_max {
+            return Err(WriteError::RoleTooLarge { role: role.clone(), length, length_max });
+        }
+        self.meta.insert(role.clone(), file_meta(version, &bytes));
+        self.files.insert(format!("{version}.{role}.json"), bytes);
+        Ok(())
+    }
+
+    fn bump(&self, role: &RoleName, signed: &mut BTreeMap<String, Json>, version: u64) {
+        signed.insert("version".into(), Json::Unsigned(version + 1));
+        signed.insert("expires".into(), json::text(self.now.plus(lifetime(role)).to_seconds_text()));
+    }
+
+    /// The keys held here that the role names, if they reach its threshold.
+    fn signers(&self, role: &RoleName, keys: &envelope::RoleKeys) -> Result<Vec<Signer>, WriteError> {
+        let named = |signer: &&Signer| keys.keys.contains_key(&KeyId::of(&signer.public_key()));
+        let signers: Vec<Signer> = self.keyring.signers(role).iter().filter(named).cloned().collect();
+        if (signers.len() as u64) < u64::from(keys.threshold) {
+            return Err(WriteError::KeysMissing { role: role.clone(), held: signers.len(), threshold: keys.threshold });
+        }
+        Ok(signers)
+    }
+}
+
+/// How long a role is valid from its signing.
+fn lifetime(role: &RoleName) -> Duration {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    match role.as_str() {
+        "root" | "targets" => DAY * 365,
+        name if name.starts_with("rel-") => DAY * 90,
+        _ => DAY * 7,
+    }
+}
+
+fn check_lease(lease: Duration) -> Result<(), WriteError> {
+    if lease < LEASE_MIN { Err(WriteError::LeaseTooShort(lease)) } else { Ok(()) }
+}
+
+fn missing(file: &str) -> MetadataError {
+    MetadataError::Missing { file: file.to_owned() }
+}
+
+fn header(kind: &str, version: u64, expires: Timestamp) -> BTreeMap<String, Json> {
+    BTreeMap::from([
+        ("_type".to_owned(), json::text(kind)),
+        ("spec_version".to_owned(), json::text(SPEC_VERSION)),
+        ("version".to_owned(), Json::Unsigned(version)),
+        ("expires".to_owned(), json::text(expires.to_seconds_text())),
+    ])
+}
+
+fn hashes(sha256: &sluice_model::Sha256) -> Json {
+    json::object([("sha256", json::text(sha256.to_hex()))])
+}
+
+fn file_meta(version: u64, bytes: &[u8]) -> Json {
+    json::object([
+        ("version", Json::Unsigned(version)),
+        ("length", Json::Unsigned(bytes.len() as u64)),
+        ("hashes", hashes(&json::sha256(bytes))),
+    ])
+}
+
+fn encode_targets(entries: &BTreeMap<TargetName, TargetEntry>) -> Result<Json, WriteError> {
+    let mut rows = BTreeMap::new();
+    for (target, entry) in entries {
+        let mut row = BTreeMap::from([
+            ("length".to_owned(), Json::Unsigned(entry.length)),
+            ("hashes".to_owned(), hashes(&entry.sha256)),
+        ]);
+        if let Some(custom) = &entry.custom {
+            let custom =
+                json::from_value(custom).map_err(|reason| WriteError::BadCustom { target: target.clone(), reason })?;
+            row.insert("custom".into(), custom);
+        }
+        rows.insert(target.to_string(), Json::Object(row));
+    }
+    Ok(Json::Object(rows))
+}
+
+fn encode_timestamp(
+    version: u64,
+    now: Timestamp,
+    lease: Duration,
+    snapshot: Json,
+    tombstones: Option<&BTreeMap<TargetName, TargetEntry>>,
+) -> Json {
+    let serials = tombstones.into_iter().flatten().filter_map(|(target, _)| target.file().parse::<u64>().ok());
+    let (count, serial) = serials.fold((0, 0), |(count, highest), serial| (count + 1, highest.max(serial)));
+    let mut signed = header("timestamp", version, now.plus(lease));
+    signed.insert("meta".into(), json::object([("snapshot.json", snapshot)]));
+    signed.insert("x-issued".into(), Json::Unsigned(now.as_millis()));
+    let retractions = json::object([("count", Json::Unsigned(count)), ("serial", Json::Unsigned(serial))]);
+    signed.insert("x-retractions".into(), retractions);
+    Json::Object(signed)
 }
