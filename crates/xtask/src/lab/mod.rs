@@ -81,6 +81,16 @@ impl Lab {
         Command::new(self.programs.join(name))
     }
 
+    /// Process id of a running program.
+    pub fn pid(&self, name: &str) -> Result<u32> {
+        self.running.get(name).map(|process| process.child.id()).ok_or_else(|| anyhow!("{name} does not run"))
+    }
+
+    /// What a program printed so far.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default()
+    }
+
     /// Where the admin API is.
     pub fn set_url(&mut self, url: &str) {
         self.url = url.to_owned();
@@ -264,13 +274,20 @@ pub fn wait(at_most: Duration, mut holds: impl FnMut() -> Result<bool>) -> Resul
 }
 
 impl Drop for Lab {
-    /// A test that failed leaves no process behind; its folder stays for whoever looks why.
+    /// A test leaves no process behind; when it failed, its folder stays for whoever looks why.
     fn drop(&mut self) {
-        if !self.is_kept {
-            for process in self.running.values_mut() {
-                let _ = process.child.kill();
-                let _ = process.child.wait();
-            }
+        if self.is_kept {
+            return;
+        }
+        for process in self.running.values_mut() {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+        if std::thread::panicking() {
+            println!("logs and data are kept in {}", self.dir.display());
+            self.show_last_lines();
+        } else if !self.running.is_empty() {
+            let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
 }
