@@ -1,0 +1,547 @@
+//! The asking side of the exchange protocol: one connection, many requests in flight, each reply an event.
+//!
+//! Invariants
+//! - A reply is read only when it answers something that is in flight, and then at most once.
+//! - A body is read only after its header was found within its bounds, into memory that is reused.
+//! - What a throttle has not let through is not read, so the sender's window closes.
+//! - A peer that is silent while it owes an answer, or that drips, is given up in time.
+
+use crate::buffers::Buffers;
+use crate::counters::{FrameClass, ReceiveCounters};
+use crate::duplex::Duplex;
+use crate::throttle::{Throttle, pass};
+use bytes::{Bytes, BytesMut};
+use sluice_exchange::frame::{
+    Ask, FrameError, HELLO, REPLY_HEADER_LEN, Refusal, Reply, ReplyHeader, Request, TRAILER_LEN,
+};
+use sluice_model::{ArtifactId, ManifestId, MemberKey};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Requests in flight on one connection: 32 of up to 64 chunks are far beyond any window.
+const REQUESTS_IN_FLIGHT_MAX: usize = 32;
+/// Requests that wait for their turn to be sent.
+const REQUEST_QUEUE: usize = 8;
+/// What is read at once when nothing limits: a few TLS records.
+const READ_BYTES_MAX: u64 = 64 << 10;
+
+/// Waiting times of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLimits {
+    /// A peer that owes an answer and sends nothing for this long (and the longest window asked for) is given up.
+    pub stall_timeout: Duration,
+    /// A frame whose header came must be complete after this long, waits for our own throttles apart.
+    pub frame_timeout: Duration,
+    /// A connection on which nothing is asked is closed after this long.
+    pub idle_timeout: Duration,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            stall_timeout: Duration::from_secs(20),
+            frame_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(90),
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The connection broke.
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    /// The peer closed it while it owed answers.
+    #[error("the peer closed the connection with {unanswered} requests unanswered")]
+    ClosedEarly {
+        /// How many.
+        unanswered: usize,
+    },
+    /// Not a frame of this protocol version.
+    #[error("the peer broke the protocol")]
+    Frame(#[from] FrameError),
+    /// A reply to nothing that was asked, or a second one.
+    #[error("the peer sent a reply that nobody asked for: request {request_id}")]
+    Unasked {
+        /// The id in it.
+        request_id: u32,
+    },
+    /// No byte came in time.
+    #[error("the peer sent nothing for {} s", after.as_secs())]
+    Stalled {
+        /// How long it had.
+        after: Duration,
+    },
+    /// Bytes came, but too slowly.
+    #[error("a frame was not complete after {} s", after.as_secs())]
+    Dripped {
+        /// How long it had.
+        after: Duration,
+    },
+    /// The same id was used twice at once on this side.
+    #[error("request id {request_id} is already in flight")]
+    DuplicateRequest {
+        /// Which.
+        request_id: u32,
+    },
+}
+
+impl ClientError {
+    /// Whether the peer broke the protocol, which no network fault explains.
+    pub fn is_misbehaviour(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Unasked { .. })
+    }
+}
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub enum ExchangeEvent {
+    /// A chunk came. Nothing in it is verified.
+    Chunk {
+        /// Who sent it.
+        peer: MemberKey,
+        /// In answer to what.
+        request_id: u32,
+        /// As asked.
+        artifact: ArtifactId,
+        /// Which chunk.
+        index: u32,
+        /// At most `CHUNK_BYTES_MAX`. Its memory is reused once it is dropped.
+        bytes: Bytes,
+        /// Length on the wire, header and trailer included.
+        frame_bytes: u64,
+        /// The sender's signature, see [`crate::trailer_holds`].
+        trailer: Option<[u8; TRAILER_LEN]>,
+        /// Whether the request is now answered.
+        last: bool,
+    },
+    /// A manifest came. Nothing in it is verified.
+    Manifest {
+        /// Who sent it.
+        peer: MemberKey,
+        /// In answer to what.
+        request_id: u32,
+        /// As asked.
+        manifest: ManifestId,
+        /// At most `MANIFEST_BYTES_MAX`.
+        bytes: Bytes,
+        /// Length on the wire.
+        frame_bytes: u64,
+    },
+    /// What a peer says it has: a hint.
+    Have {
+        /// Who sent it.
+        peer: MemberKey,
+        /// In answer to what.
+        request_id: u32,
+        /// As asked.
+        artifact: ArtifactId,
+        /// An encoded `have` body.
+        bytes: Bytes,
+        /// Length on the wire.
+        frame_bytes: u64,
+    },
+    /// The peer has not got it.
+    NotHere {
+        /// Who says so.
+        peer: MemberKey,
+        /// In answer to what.
+        request_id: u32,
+        /// Which chunk; 0 for a manifest or `have`.
+        index: u32,
+        /// Whether the request is now answered.
+        last: bool,
+    },
+    /// The peer refuses the whole request.
+    Refused {
+        /// Who says so.
+        peer: MemberKey,
+        /// What.
+        request_id: u32,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The connection ended: the last event of it. Not sent when it was cancelled.
+    Closed {
+        /// With whom.
+        peer: MemberKey,
+        /// Requests that will not be answered (any more).
+        unanswered: Vec<u32>,
+        /// Why; `None` when it was idle or nobody can ask any more.
+        error: Option<ClientError>,
+    },
+}
+
+/// Sends requests on a connection. Cloning it shares the connection; dropping the last one closes it when all is
+/// answered.
+#[derive(Clone, Debug)]
+pub struct ExchangeClient {
+    peer: MemberKey,
+    requests: mpsc::Sender<Request>,
+    counters: Arc<ReceiveCounters>,
+}
+
+/// The request was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendRequestError {
+    /// The connection is gone.
+    #[error("the connection is closed")]
+    Closed,
+    /// As many requests as the connection takes are waiting.
+    #[error("the connection is busy")]
+    Busy,
+}
+
+impl ExchangeClient {
+    /// Takes over an authenticated connection. Events go to `events` (bounded by its maker); `pace` is what reading must
+    /// pass. The second value is the connection's task: the program runs it.
+    pub fn new<S: AsyncBufRead + AsyncWrite + Unpin + Send>(
+        stream: S,
+        peer: MemberKey,
+        limits: ClientLimits,
+        pace: Vec<Throttle>,
+        counters: Arc<ReceiveCounters>,
+        events: mpsc::Sender<ExchangeEvent>,
+    ) -> (Self, ExchangeConnection<S>) {
+        let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
+        let mut duplex = Duplex::new(stream);
+        duplex.queue(&HELLO);
+        let connection = ExchangeConnection {
+            reader: Reader {
+                duplex,
+                queue,
+                head: BytesMut::with_capacity(REPLY_HEADER_LEN),
+                in_flight: HashMap::new(),
+                limits,
+                pace,
+                granted: 0,
+                counters: Arc::clone(&counters),
+                deadline: Instant::now() + limits.idle_timeout,
+            },
+            buffers: Buffers::default(),
+            peer,
+            events,
+        };
+        (Self { peer, requests, counters }, connection)
+    }
+
+    /// Who is asked.
+    pub fn peer(&self) -> MemberKey {
+        self.peer
+    }
+
+    /// What came over the connection (and others with the same counters).
+    pub fn counters(&self) -> &ReceiveCounters {
+        &self.counters
+    }
+
+    /// Whether the connection still takes requests.
+    pub fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// Queues a request; waits while the queue is full. Its id must not be in flight on this connection.
+    pub async fn request(&self, request: Request) -> Result<(), SendRequestError> {
+        self.requests.send(request).await.map_err(|_| SendRequestError::Closed)
+    }
+
+    /// Queues a request, or says at once that it cannot.
+    pub fn try_request(&self, request: Request) -> Result<(), SendRequestError> {
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendRequestError::Busy,
+            mpsc::error::TrySendError::Closed(_) => SendRequestError::Closed,
+        })
+    }
+}
+
+/// The task of one connection.
+pub struct ExchangeConnection<S> {
+    reader: Reader<S>,
+    buffers: Buffers,
+    peer: MemberKey,
+    events: mpsc::Sender<ExchangeEvent>,
+}
+
+/// The half that the borrow of buffers must not reach.
+struct Reader<S> {
+    duplex: Duplex<S>,
+    queue: mpsc::Receiver<Request>,
+    /// The header being read.
+    head: BytesMut,
+    in_flight: HashMap<u32, InFlight>,
+    limits: ClientLimits,
+    pace: Vec<Throttle>,
+    /// Bytes that the throttles let through and that were not read yet.
+    granted: u64,
+    counters: Arc<ReceiveCounters>,
+    /// When silence becomes a stall, or idleness ends the connection.
+    deadline: Instant,
+}
+
+struct InFlight {
+    ask: Ask,
+    /// Bit n: chunk `first + n` was answered; a request has at most 64 chunks.
+    answered: u64,
+}
+
+impl InFlight {
+    fn window(&self) -> Duration {
+        match self.ask {
+            Ask::Chunks { window_ms, .. } => Duration::from_millis(window_ms.into()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Marks `index` answered; `None` when it was not asked for or was answered before, else whether it was the last.
+    fn answer(&mut self, index: u32) -> Option<bool> {
+        let Ask::Chunks { first, count, .. } = self.ask else { return (index == 0).then_some(true) };
+        let offset = index.checked_sub(first).filter(|offset| *offset < count)?;
+        let bit = 1u64 << offset;
+        if self.answered & bit != 0 {
+            return None;
+        }
+        self.answered |= bit;
+        Some(self.answered.count_ones() == count)
+    }
+}
+
+impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> ExchangeConnection<S> {
+    /// Runs until the connection ends, nobody can ask or listen any more, or it is cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let ended = tokio::select! {
+            () = cancel.cancelled() => return,
+            ended = self.converse() => ended,
+        };
+        let unanswered = self.reader.in_flight.keys().copied().collect();
+        let error = match ended {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::debug!(peer = %self.peer.short(), %error, "exchange connection ended");
+                Some(error)
+            }
+        };
+        let closed = ExchangeEvent::Closed { peer: self.peer, unanswered, error };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            _ = self.events.send(closed) => {}
+        }
+    }
+
+    async fn converse(&mut self) -> Result<(), ClientError> {
+        while let Some(header) = self.reader.header().await? {
+            let event = self.receive(header).await?;
+            if self.events.send(event).await.is_err() {
+                return Ok(());
+            }
+            self.reader.rearm();
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, header: ReplyHeader) -> Result<ExchangeEvent, ClientError> {
+        let (peer, request_id) = (self.peer, header.request_id);
+        let (ask, last) = self.reader.match_reply(&header)?;
+        let class = class_of(&header.reply);
+        self.reader.counters.add_frame_part(class, REPLY_HEADER_LEN as u64);
+        self.reader.pay_for_header().await;
+        let frame_end = Instant::now() + self.reader.limits.frame_timeout;
+        let mut body = self.buffers.take(header.length as usize);
+        self.reader.read_exact(&mut body, header.length as usize, class, Some(frame_end)).await?;
+        let trailer = match header.reply {
+            Reply::Chunk { trailer: true, .. } => Some(self.reader.trailer(frame_end).await?),
+            _ => None,
+        };
+        let bytes = self.buffers.hand_out(body);
+        if last {
+            self.reader.in_flight.remove(&request_id);
+        }
+        let frame_bytes = header.frame_len();
+        Ok(match (header.reply, ask) {
+            (Reply::Chunk { index, .. }, Ask::Chunks { artifact, .. }) => {
+                self.reader.counters.add_chunk();
+                ExchangeEvent::Chunk { peer, request_id, artifact, index, bytes, frame_bytes, trailer, last }
+            }
+            (Reply::Manifest, Ask::Manifest { manifest }) => {
+                ExchangeEvent::Manifest { peer, request_id, manifest, bytes, frame_bytes }
+            }
+            (Reply::Have, Ask::Have { artifact }) => {
+                ExchangeEvent::Have { peer, request_id, artifact, bytes, frame_bytes }
+            }
+            (Reply::NotHere { index }, _) => ExchangeEvent::NotHere { peer, request_id, index, last },
+            (Reply::Refused(refusal), _) => ExchangeEvent::Refused { peer, request_id, refusal },
+            _ => return Err(ClientError::Unasked { request_id }),
+        })
+    }
+}
+
+impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> Reader<S> {
+    /// The next header; `None` when the connection may end: idle, or nobody can ask.
+    async fn header(&mut self) -> Result<Option<ReplyHeader>, ClientError> {
+        let mut bytes = std::mem::take(&mut self.head);
+        bytes.clear();
+        while bytes.len() < REPLY_HEADER_LEN {
+            let wanted = REPLY_HEADER_LEN - bytes.len();
+            match self.read_some(&mut bytes, wanted, None).await? {
+                Progress::Bytes(_) => {}
+                Progress::Idle if bytes.is_empty() => return Ok(None),
+                Progress::Idle => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            }
+        }
+        let mut fixed = [0; REPLY_HEADER_LEN];
+        fixed.copy_from_slice(&bytes);
+        self.head = bytes;
+        Ok(Some(ReplyHeader::decode(&fixed)?))
+    }
+
+    async fn trailer(&mut self, frame_end: Instant) -> Result<[u8; TRAILER_LEN], ClientError> {
+        let mut bytes = BytesMut::with_capacity(TRAILER_LEN);
+        self.read_exact(&mut bytes, TRAILER_LEN, FrameClass::Chunk, Some(frame_end)).await?;
+        let mut trailer = [0; TRAILER_LEN];
+        trailer.copy_from_slice(&bytes);
+        Ok(trailer)
+    }
+
+    async fn read_exact(
+        &mut self,
+        into: &mut BytesMut,
+        length: usize,
+        class: FrameClass,
+        mut frame_end: Option<Instant>,
+    ) -> Result<(), ClientError> {
+        while into.len() < length {
+            let waited = self.wait_for_grant((length - into.len()) as u64).await;
+            frame_end = frame_end.map(|end| end + waited);
+            let max = self.granted.min((length - into.len()) as u64) as usize;
+            match self.read_some(into, max, frame_end).await? {
+                Progress::Bytes(bytes) => {
+                    self.granted -= bytes as u64;
+                    self.counters.add_frame_part(class, bytes as u64);
+                }
+                Progress::Idle => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A header is known only once it was read, so it is paid for afterwards.
+    async fn pay_for_header(&mut self) {
+        for throttle in &self.pace {
+            throttle.take(REPLY_HEADER_LEN as u64).await;
+        }
+    }
+
+    /// Makes sure that something was let through; returns how long that took.
+    async fn wait_for_grant(&mut self, wanted: u64) -> Duration {
+        if self.granted > 0 {
+            return Duration::ZERO;
+        }
+        let began = Instant::now();
+        self.granted = pass(&self.pace, wanted.min(READ_BYTES_MAX)).await;
+        let waited = began.elapsed();
+        self.deadline += waited;
+        waited
+    }
+
+    /// Reads what there is, and sends requests meanwhile.
+    async fn read_some(
+        &mut self,
+        into: &mut BytesMut,
+        max: usize,
+        frame_end: Option<Instant>,
+    ) -> Result<Progress, ClientError> {
+        loop {
+            if self.queue.is_closed() && self.queue.is_empty() && self.in_flight.is_empty() {
+                return Ok(Progress::Idle);
+            }
+            let until = frame_end.map_or(self.deadline, |end| end.min(self.deadline));
+            let may_ask =
+                self.in_flight.len() < REQUESTS_IN_FLIGHT_MAX && !(self.queue.is_closed() && self.queue.is_empty());
+            tokio::select! {
+                biased;
+                request = self.queue.recv(), if may_ask => {
+                    if let Some(request) = request {
+                        self.begin(request)?;
+                    }
+                }
+                read = self.duplex.read_some(into, max) => match read? {
+                    0 if self.in_flight.is_empty() => return Ok(Progress::Idle),
+                    0 => return Err(ClientError::ClosedEarly { unanswered: self.in_flight.len() }),
+                    bytes => {
+                        self.counters.add_read(bytes as u64);
+                        self.rearm();
+                        return Ok(Progress::Bytes(bytes));
+                    }
+                },
+                () = tokio::time::sleep_until(until) => return self.late(frame_end),
+            }
+        }
+    }
+
+    fn late(&self, frame_end: Option<Instant>) -> Result<Progress, ClientError> {
+        if frame_end.is_some_and(|end| end <= self.deadline) {
+            return Err(ClientError::Dripped { after: self.limits.frame_timeout });
+        }
+        if self.in_flight.is_empty() {
+            return Ok(Progress::Idle);
+        }
+        Err(ClientError::Stalled { after: self.patience() })
+    }
+
+    fn begin(&mut self, request: Request) -> Result<(), ClientError> {
+        let in_flight = InFlight { ask: request.ask, answered: 0 };
+        if self.in_flight.insert(request.id, in_flight).is_some() {
+            return Err(ClientError::DuplicateRequest { request_id: request.id });
+        }
+        self.duplex.queue(&request.encode());
+        self.deadline = self.deadline.max(Instant::now() + self.patience());
+        if self.in_flight.len() == 1 {
+            self.rearm();
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        let window = self.in_flight.values().map(InFlight::window).max().unwrap_or_default();
+        self.limits.stall_timeout + window
+    }
+
+    /// Something happened: silence counts from now.
+    fn rearm(&mut self) {
+        let patience = if self.in_flight.is_empty() { self.limits.idle_timeout } else { self.patience() };
+        self.deadline = Instant::now() + patience;
+    }
+
+    /// What the reply answers, and whether the request is then answered.
+    fn match_reply(&mut self, header: &ReplyHeader) -> Result<(Ask, bool), ClientError> {
+        let unasked = ClientError::Unasked { request_id: header.request_id };
+        let Some(in_flight) = self.in_flight.get_mut(&header.request_id) else { return Err(unasked) };
+        let last = match (header.reply, &in_flight.ask) {
+            (Reply::Chunk { index, .. }, Ask::Chunks { .. }) | (Reply::NotHere { index }, _) => in_flight.answer(index),
+            (Reply::Manifest, Ask::Manifest { .. }) | (Reply::Have, Ask::Have { .. }) | (Reply::Refused(_), _) => {
+                Some(true)
+            }
+            _ => None,
+        };
+        last.map(|last| (in_flight.ask, last)).ok_or(unasked)
+    }
+}
+
+enum Progress {
+    Bytes(usize),
+    Idle,
+}
+
+fn class_of(reply: &Reply) -> FrameClass {
+    match reply {
+        Reply::Chunk { .. } => FrameClass::Chunk,
+        Reply::Manifest | Reply::Have => FrameClass::Metadata,
+        Reply::NotHere { .. } | Reply::Refused(_) => FrameClass::Other,
+    }
+}

@@ -1,0 +1,113 @@
+//! Calls another device whose key is known.
+
+use crate::link::{Alpn, Carrier, LinkKind};
+use crate::quic::QuicDialer;
+use crate::socket;
+use crate::stream::DeviceStream;
+use sluice_identity::{DeviceKey, WrongServerKey, client_config, wrong_server_key};
+use sluice_model::MemberKey;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+/// How long a connection may take, handshake included.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bulk arrives at the client: four records of TLS for one system call.
+const CLIENT_READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answered, or not in the way of a device.
+    #[error("cannot connect to {address}")]
+    Io {
+        /// Whom.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("{address} did not finish a handshake within {} s", after.as_secs())]
+    Timeout {
+        /// Whom.
+        address: SocketAddr,
+        /// How long it had.
+        after: Duration,
+    },
+    /// Somebody else answered.
+    #[error("{address} is not the expected device")]
+    WrongKey {
+        /// Whom.
+        address: SocketAddr,
+        /// Both keys.
+        source: WrongServerKey,
+    },
+}
+
+impl ConnectError {
+    pub(crate) fn of(address: SocketAddr, source: io::Error) -> Self {
+        match wrong_server_key(&source) {
+            Some(source) => Self::WrongKey { address, source },
+            None => Self::Io { address, source },
+        }
+    }
+}
+
+/// Connects over TCP to the device that owns `expected`; any other key is refused. Dropping the future closes it.
+pub async fn connect(
+    address: SocketAddr,
+    key: &DeviceKey,
+    expected: MemberKey,
+    alpn: Alpn,
+    link: LinkKind,
+) -> Result<DeviceStream, ConnectError> {
+    let attempt = async {
+        let tcp = TcpStream::connect(address).await?;
+        let congestion_control = socket::tune(&tcp, link)?;
+        let connector = TlsConnector::from(client_config(key, expected, &[alpn.as_bytes()]));
+        let buffered = BufReader::with_capacity(CLIENT_READ_BUFFER_BYTES, tcp);
+        let tls = connector.connect(ServerName::from(address.ip()), buffered).await?;
+        tracing::debug!(%address, ?link, ?alpn, congestion_control, "connected over TCP");
+        Ok(DeviceStream::over_tls(TlsStream::Client(tls), None))
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+        Ok(result) => result.map_err(|source| ConnectError::of(address, source)),
+        Err(_) => Err(ConnectError::Timeout { address, after: CONNECT_TIMEOUT }),
+    }
+}
+
+/// Opens connections over the carrier that the settings chose; HTTP always goes over TCP. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    key: DeviceKey,
+    quic: Option<QuicDialer>,
+}
+
+impl Dialer {
+    /// Needs a tokio runtime; QUIC opens one UDP socket here.
+    pub fn new(key: DeviceKey, carrier: Carrier) -> io::Result<Self> {
+        let quic = match carrier {
+            Carrier::Tcp => None,
+            Carrier::Quic => Some(QuicDialer::new(key.clone())?),
+        };
+        Ok(Self { key, quic })
+    }
+
+    /// Connects to the device that owns `expected`; any other key is refused.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        expected: MemberKey,
+        alpn: Alpn,
+        link: LinkKind,
+    ) -> Result<DeviceStream, ConnectError> {
+        match &self.quic {
+            Some(quic) if alpn == Alpn::Exchange => quic.connect(address, expected).await,
+            _ => connect(address, &self.key, expected, alpn, link).await,
+        }
+    }
+}
