@@ -147,7 +147,8 @@ impl<'a> Members<'a> {
 
     /// Exactly these members; those with prefix `x-` too where `extensions` says so.
     fn only(&self, keys: &[&str], extensions: bool) -> Result<(), MetadataError> {
-        match self.map.keys().find(|key| !keys.contains(&key.as_str()) && !(extensions && key.starts_with("x-"))) {
+        let is_known = |key: &&String| keys.contains(&key.as_str()) || (extensions && key.starts_with("x-"));
+        match self.map.keys().find(|key| !is_known(key)) {
             Some(key) => Err(self.wrong(&cut(key), "is not a member here")),
             None => Ok(()),
         }

@@ -13,6 +13,7 @@ use crate::json::sha256;
 use crate::{MetadataError, RepositoryProfile, RoleName, RoleVersion};
 use sluice_model::{Sha256, Timestamp};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 mod advance;
@@ -59,7 +60,7 @@ pub struct Wanted {
 }
 
 /// The outcome of [`Trusted::apply`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Applied {
     /// Whole and consistent.
     pub trusted: Trusted,
@@ -68,7 +69,7 @@ pub struct Applied {
 }
 
 /// Verified metadata of one repository. Cloning is cheap; shells work on a clone and keep it when it is complete.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Trusted {
     /// From the first that was trusted to the newest, without gaps.
     roots: BTreeMap<u64, Arc<[u8]>>,
@@ -81,7 +82,7 @@ pub struct Trusted {
     floor: BTreeMap<RoleName, u64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Held<T> {
     bytes: Arc<[u8]>,
     sha256: Sha256,
@@ -97,6 +98,20 @@ impl<T> Held<T> {
 impl Held<Targets> {
     fn is_as_in(&self, meta: &FileMeta) -> bool {
         self.body.header.version == meta.version && self.sha256 == meta.sha256
+    }
+}
+
+/// Versions only: the files would fill a log.
+impl fmt::Debug for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.versions()).finish()
+    }
+}
+
+impl fmt::Debug for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed: Vec<&String> = self.changed.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Applied").field("trusted", &self.trusted).field("changed", &changed).finish()
     }
 }
 

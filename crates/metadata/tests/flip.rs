@@ -1,4 +1,5 @@
 //! One flipped bit anywhere in any file is refused.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What the writer signs, the verifier accepts and the view understands; across commits, restarts and renewals.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

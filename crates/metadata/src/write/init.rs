@@ -1,6 +1,8 @@
 //! The first version of every role: root with its keys, targets with its delegations, empty roles, and the chain above.
 
+use super::sign::{encode_timestamp, file_meta, header, lifetime};
 use super::*;
+use crate::envelope;
 
 /// The paths of `retractions`, `fleet` and `policy`, which come first in this order.
 const FIXED: [&str; 3] = ["retractions/*", "fleet/*", "policy/*"];

@@ -1,5 +1,5 @@
 //! A repository to play with: a real writer, and a forger that edits files and signs them again with the real keys.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use serde_json::{Value, json};
 use sluice_metadata::{
