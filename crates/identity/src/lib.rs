@@ -15,8 +15,8 @@ mod raw_key;
 mod tls;
 
 pub use key_file::{DeviceKey, KeyFileError};
-pub use raw_key::{PeerKeyError, WrongServerKey, peer_key, wrong_server_key};
-pub use tls::{ALPN_EXCHANGE, ALPN_HTTP, client_config, install_provider, server_config};
+pub use raw_key::{PeerKeyError, RefusedKey, WrongServerKey, peer_key, wrong_server_key};
+pub use tls::{ALPN_EXCHANGE, ALPN_HTTP, client_config, client_config_noting, install_provider, server_config};
 
 use sluice_model::{EndpointId, MemberKey};
 

@@ -12,7 +12,7 @@ use rustls::{
 };
 use sluice_model::MemberKey;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING of 32 bytes }: RFC 8410 section 4.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -64,6 +64,17 @@ pub fn wrong_server_key(error: &io::Error) -> Option<WrongServerKey> {
     }
 }
 
+/// Remembers the key that a client configuration refused: QUIC flattens the error of a handshake to text.
+#[derive(Debug, Clone, Default)]
+pub struct RefusedKey(Arc<OnceLock<WrongServerKey>>);
+
+impl RefusedKey {
+    /// What was refused, if anything was.
+    pub fn get(&self) -> Option<WrongServerKey> {
+        self.0.get().cloned()
+    }
+}
+
 /// The SubjectPublicKeyInfo of `key`.
 pub(crate) fn spki(key: &MemberKey) -> CertificateDer<'static> {
     let mut der = Vec::with_capacity(SPKI_PREFIX.len() + MemberKey::LEN);
@@ -96,6 +107,7 @@ fn verify_signature(
 pub(crate) struct PinnedServer {
     pub(crate) expected: MemberKey,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
+    pub(crate) refused: RefusedKey,
 }
 
 impl ServerCertVerifier for PinnedServer {
@@ -114,7 +126,10 @@ impl ServerCertVerifier for PinnedServer {
         if got == self.expected {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(refusal(WrongServerKey { expected: self.expected, got }))
+            let wrong = WrongServerKey { expected: self.expected, got };
+            // Only the first handshake of a configuration is noted.
+            let _ = self.refused.0.set(wrong.clone());
+            Err(refusal(wrong))
         }
     }
 

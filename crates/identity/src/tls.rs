@@ -1,7 +1,7 @@
 //! The rustls configurations of device links: TLS 1.3, ring, mutual raw keys, no resumption.
 
 use crate::DeviceKey;
-use crate::raw_key::{AnyRawKey, PinnedServer, spki};
+use crate::raw_key::{AnyRawKey, PinnedServer, RefusedKey, spki};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::ring::cipher_suite::{
     TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
@@ -45,8 +45,15 @@ pub fn server_config(key: &DeviceKey, alpns: &[&[u8]]) -> Arc<ServerConfig> {
 /// How a device calls another one whose key it knows: any other key ends the handshake with
 /// [`crate::WrongServerKey`].
 pub fn client_config(key: &DeviceKey, expected: MemberKey, alpns: &[&[u8]]) -> Arc<ClientConfig> {
+    client_config_noting(key, expected, alpns).0
+}
+
+/// The same, with what it refused: for one connection over QUIC.
+pub fn client_config_noting(key: &DeviceKey, expected: MemberKey, alpns: &[&[u8]]) -> (Arc<ClientConfig>, RefusedKey) {
     let provider = device_provider();
-    let verifier = PinnedServer { expected, algorithms: provider.signature_verification_algorithms };
+    let refused = RefusedKey::default();
+    let verifier =
+        PinnedServer { expected, algorithms: provider.signature_verification_algorithms, refused: refused.clone() };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring offers TLS 1.3 suites")
@@ -57,7 +64,7 @@ pub fn client_config(key: &DeviceKey, expected: MemberKey, alpns: &[&[u8]]) -> A
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     config.enable_early_data = false;
-    Arc::new(config)
+    (Arc::new(config), refused)
 }
 
 /// ring, TLS 1.3 suites only, AES-128-GCM first: the fastest where AES is in hardware.

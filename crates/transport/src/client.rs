@@ -9,6 +9,7 @@
 use crate::buffers::Buffers;
 use crate::counters::{FrameClass, ReceiveCounters};
 use crate::duplex::Duplex;
+use crate::serve::GOODBYE_TIMEOUT;
 use crate::throttle::{Throttle, pass};
 use bytes::{Bytes, BytesMut};
 use sluice_exchange::frame::{
@@ -316,18 +317,22 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> ExchangeConnection<S> {
     /// Runs until the connection ends, nobody can ask or listen any more, or it is cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
         let ended = tokio::select! {
-            () = cancel.cancelled() => return,
-            ended = self.converse() => ended,
+            () = cancel.cancelled() => None,
+            ended = self.converse() => Some(ended),
         };
-        let unanswered = self.reader.in_flight.keys().copied().collect();
-        let error = match ended {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::debug!(peer = %self.peer.short(), %error, "exchange connection ended");
-                Some(error)
-            }
-        };
-        let closed = ExchangeEvent::Closed { peer: self.peer, unanswered, error };
+        // Saying goodbye spares the peer a warning; a failure to say so changes nothing.
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, self.reader.duplex.shutdown()).await;
+        let Some(ended) = ended else { return };
+        if let Err(error) = &ended {
+            tracing::debug!(peer = %self.peer.short(), %error, "exchange connection ended");
+        }
+        // Requests that were queued but not sent are not answered either.
+        self.reader.queue.close();
+        let mut unanswered: Vec<u32> = self.reader.in_flight.keys().copied().collect();
+        while let Ok(request) = self.reader.queue.try_recv() {
+            unanswered.push(request.id);
+        }
+        let closed = ExchangeEvent::Closed { peer: self.peer, unanswered, error: ended.err() };
         tokio::select! {
             () = cancel.cancelled() => {}
             _ = self.events.send(closed) => {}
@@ -470,10 +475,12 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> Reader<S> {
                         self.begin(request)?;
                     }
                 }
-                read = self.duplex.read_some(into, max) => match read? {
-                    0 if self.in_flight.is_empty() => return Ok(Progress::Idle),
-                    0 => return Err(ClientError::ClosedEarly { unanswered: self.in_flight.len() }),
-                    bytes => {
+                read = self.duplex.read_some(into, max) => match read {
+                    Err(_) if self.in_flight.is_empty() && into.is_empty() => return Ok(Progress::Idle),
+                    Err(error) => return Err(error.into()),
+                    Ok(0) if self.in_flight.is_empty() => return Ok(Progress::Idle),
+                    Ok(0) => return Err(ClientError::ClosedEarly { unanswered: self.in_flight.len() }),
+                    Ok(bytes) => {
                         self.counters.add_read(bytes as u64);
                         self.rearm();
                         return Ok(Progress::Bytes(bytes));

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
 
 pub(crate) struct Duplex<S> {
     stream: S,
@@ -26,6 +26,11 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Duplex<S> {
     /// loses nothing.
     pub(crate) async fn read_some(&mut self, into: &mut BytesMut, max: usize) -> io::Result<usize> {
         poll_fn(|cx| self.poll_read_some(cx, into, max)).await
+    }
+
+    /// Ends the writing direction.
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
     }
 
     fn poll_read_some(&mut self, cx: &mut Context<'_>, into: &mut BytesMut, max: usize) -> Poll<io::Result<usize>> {

@@ -7,7 +7,7 @@ use crate::stream::DeviceStream;
 use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, Incoming, ServerConfig, TransportConfig, VarInt};
-use sluice_identity::{DeviceKey, client_config, peer_key, server_config};
+use sluice_identity::{DeviceKey, client_config_noting, peer_key, server_config};
 use sluice_model::MemberKey;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -95,15 +95,19 @@ impl QuicDialer {
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr, expected: MemberKey) -> Result<DeviceStream, ConnectError> {
+        let (tls, refused) = client_config_noting(&self.key, expected, &[Alpn::Exchange.as_bytes()]);
         let attempt = async {
-            let connecting = self.endpoint(address)?.connect_with(self.client_config(expected)?, address, SERVER_NAME);
+            let connecting = self.endpoint(address)?.connect_with(quic_config(tls)?, address, SERVER_NAME);
             let connection = connecting.map_err(io::Error::other)?.await?;
             let streams = connection.open_bi().await?;
             tracing::debug!(%address, congestion_control = "bbr", "connected over QUIC");
             Ok(DeviceStream::over_quic(QuicStream::new(connection, streams), None))
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-            Ok(result) => result.map_err(|source| ConnectError::of(address, source)),
+            Ok(result) => result.map_err(|error| match refused.get() {
+                Some(source) => ConnectError::WrongKey { address, source },
+                None => ConnectError::of(address, error),
+            }),
             Err(_) => Err(ConnectError::Timeout { address, after: CONNECT_TIMEOUT }),
         }
     }
@@ -114,14 +118,13 @@ impl QuicDialer {
         }
         self.v6.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "this machine has no IPv6"))
     }
+}
 
-    fn client_config(&self, expected: MemberKey) -> io::Result<ClientConfig> {
-        let tls = client_config(&self.key, expected, &[Alpn::Exchange.as_bytes()]);
-        let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
-        let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport(0, RECEIVE_WINDOW_BYTES)));
-        Ok(config)
-    }
+fn quic_config(tls: Arc<tokio_rustls::rustls::ClientConfig>) -> io::Result<ClientConfig> {
+    let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport(0, RECEIVE_WINDOW_BYTES)));
+    Ok(config)
 }
 
 /// Accepts exchange connections over QUIC.

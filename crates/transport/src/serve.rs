@@ -25,12 +25,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio_util::sync::CancellationToken;
 
 /// Frames that a connection may owe before it reads no more requests: four full requests. Each waits in some 200 bytes.
 const PENDING_MAX: usize = 4 * REQUEST_CHUNKS_MAX as usize;
+
+/// How long saying goodbye may take.
+pub(crate) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Waiting times of a served connection.
 #[derive(Clone, Copy, Debug)]
@@ -126,11 +129,14 @@ where
         }
         Ok(())
     };
-    tokio::select! {
+    let ended = tokio::select! {
         () = cancel.cancelled() => Ok(()),
         ended = intake.run() => ended,
         ended = sending => ended,
-    }
+    };
+    // The peer's own reading tells it how the connection ended; a failure to say so changes nothing.
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, writer.writer.shutdown()).await;
+    ended
 }
 
 /// Collects a fixed number of bytes; dropping a read loses nothing.
@@ -180,6 +186,8 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
 #[derive(Clone, Copy, Debug)]
 struct Owed {
     request_id: u32,
+    /// Which use of the id: a refused request's leftovers must not answer a later request with the same id.
+    serial: u64,
     what: What,
 }
 
@@ -198,6 +206,12 @@ enum What {
     Refused(Refusal),
 }
 
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    serial: u64,
+    frames_left: u32,
+}
+
 type Waiting = Pin<Box<dyn Future<Output = (Owed, Answer<()>)> + Send>>;
 type Reading = Pin<Box<dyn Future<Output = (Owed, Outgoing, OwnedPermit<Outgoing>)> + Send>>;
 
@@ -207,8 +221,8 @@ struct Intake<R, C> {
     source: Arc<C>,
     options: ServeOptions,
     ready_to_send: mpsc::Sender<Outgoing>,
-    /// Request id -> frames owed for it.
-    in_flight: HashMap<u32, u32>,
+    in_flight: HashMap<u32, InFlight>,
+    next_serial: u64,
     waiting: FuturesUnordered<Waiting>,
     readable: VecDeque<Owed>,
     /// At most one.
@@ -230,6 +244,7 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
             options: options.clone(),
             ready_to_send,
             in_flight: HashMap::new(),
+            next_serial: 0,
             waiting: FuturesUnordered::new(),
             readable: VecDeque::new(),
             reading: FuturesUnordered::new(),
@@ -263,9 +278,12 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
                     Ok(permit) => self.begin_reading(permit),
                     Err(_) => return Ok(()),
                 },
-                request = self.requests.request(), if may_ask => match request? {
-                    Some(request) => self.begin(request)?,
-                    None => return Ok(()),
+                request = self.requests.request(), if may_ask => match request {
+                    Ok(Some(request)) => self.begin(request)?,
+                    Ok(None) => return Ok(()),
+                    // A client that has everything may just go.
+                    Err(ServeError::Io(_)) if self.in_flight.is_empty() && self.requests.filled == 0 => return Ok(()),
+                    Err(error) => return Err(error),
                 },
                 () = tokio::time::sleep_until(idle_end), if pending == 0 => return Ok(()),
             }
@@ -275,23 +293,27 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
     fn begin(&mut self, request: Request) -> Result<(), ServeError> {
         self.options.counters.add_request();
         let request_id = request.id;
-        let owed_count = match request.ask {
+        let frames_left = match request.ask {
             Ask::Chunks { count, .. } => count,
             _ => 1,
         };
-        if self.in_flight.insert(request_id, owed_count).is_some() {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        if self.in_flight.insert(request_id, InFlight { serial, frames_left }).is_some() {
             return Err(ServeError::DuplicateRequest { request_id });
         }
         match request.ask {
             Ask::Chunks { artifact, first, count, window_ms } => {
                 let window = Duration::from_millis(window_ms.into()).min(self.options.limits.wait_max);
                 for index in first..first + count {
-                    let owed = Owed { request_id, what: What::Chunk { artifact, index } };
+                    let owed = Owed { request_id, serial, what: What::Chunk { artifact, index } };
                     self.waiting.push(self.wait_for(owed, artifact, index, window));
                 }
             }
-            Ask::Manifest { manifest } => self.readable.push_back(Owed { request_id, what: What::Manifest(manifest) }),
-            Ask::Have { artifact } => self.readable.push_back(Owed { request_id, what: What::Have(artifact) }),
+            Ask::Manifest { manifest } => {
+                self.readable.push_back(Owed { request_id, serial, what: What::Manifest(manifest) })
+            }
+            Ask::Have { artifact } => self.readable.push_back(Owed { request_id, serial, what: What::Have(artifact) }),
         }
         Ok(())
     }
@@ -318,7 +340,7 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
     /// Takes the next frame that is still owed: a refusal ended its request for all its frames.
     fn begin_reading(&mut self, permit: OwnedPermit<Outgoing>) {
         while let Some(owed) = self.readable.pop_front() {
-            if self.in_flight.contains_key(&owed.request_id) {
+            if self.is_owed(&owed) {
                 let (source, peer) = (Arc::clone(&self.source), self.peer);
                 let sign_with = self.options.sign_with.clone();
                 self.reading.push(Box::pin(async move {
@@ -330,20 +352,24 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
         }
     }
 
+    fn is_owed(&self, owed: &Owed) -> bool {
+        self.in_flight.get(&owed.request_id).is_some_and(|in_flight| in_flight.serial == owed.serial)
+    }
+
     fn send(&mut self, owed: Owed, outgoing: Outgoing, permit: OwnedPermit<Outgoing>) {
-        if !self.in_flight.contains_key(&owed.request_id) {
+        if !self.is_owed(&owed) {
             return;
         }
         let counters = &self.options.counters;
         if outgoing.is_refusal() {
             counters.add_refused();
             self.in_flight.remove(&owed.request_id);
-        } else if let Some(left) = self.in_flight.get_mut(&owed.request_id) {
+        } else if let Some(in_flight) = self.in_flight.get_mut(&owed.request_id) {
             if outgoing.is_not_here() {
                 counters.add_not_here();
             }
-            *left -= 1;
-            if *left == 0 {
+            in_flight.frames_left -= 1;
+            if in_flight.frames_left == 0 {
                 self.in_flight.remove(&owed.request_id);
             }
         }

@@ -170,7 +170,8 @@ mod tests {
         let total: u64 = moved.iter().sum();
         assert!((3_900_000..=4_160_000).contains(&total), "{total}");
         let (least, most) = (moved.iter().min().unwrap(), moved.iter().max().unwrap());
-        assert!(most - least <= SLICE_BYTES_MAX, "{moved:?}");
+        // The first stream runs alone until it waits for the first time.
+        assert!(most - least <= 2 * SLICE_BYTES_MAX, "{moved:?}");
         assert!(throttle.peak_per_sec() <= 1_000_000 + 20_000 + 4_096, "{}", throttle.peak_per_sec());
         assert_eq!(throttle.total(), total);
     }
