@@ -1,0 +1,222 @@
+//! Reads of the last committed state.
+
+use crate::ingest::{endpoint_index, patch_index, site_index};
+use crate::record::{
+    BY_HEARD, CHAINS, COUNTERS, ChainRecord, ENDPOINTS, HEARD_COUNTS, Heard, INDEX, OUTCOMES, Outcome, PAIRS, Pair,
+    PairRecord, QUARANTINE, Quarantine, StoredOutcome, decode,
+};
+use crate::{Acknowledged, ComplianceStore, StoreError};
+use redb::{ReadTransaction, ReadableTable};
+use sluice_compliance::{Chain, SILENCE_MAX, Standing};
+use sluice_model::{EndpointId, PatchRef, RingName, SiteName, Timestamp};
+use std::collections::BTreeMap;
+
+/// Rows that one page looks at; a filter that matches few of them gives a short page with a `next`.
+const ROWS_LOOKED_AT_MAX: usize = 10_000;
+
+/// Which reports are wanted; every part that is given must match.
+#[derive(Clone, Debug, Default)]
+pub struct OutcomeFilter {
+    /// Of this endpoint.
+    pub endpoint: Option<EndpointId>,
+    /// About this patch.
+    pub patch: Option<PatchRef>,
+    /// Of endpoints that were at this site.
+    pub site: Option<SiteName>,
+    /// Positions above this one.
+    pub after: u64,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A page of reports, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The reports.
+    pub outcomes: Vec<Outcome>,
+    /// `after` of the next page, when there may be one.
+    pub next: Option<u64>,
+}
+
+/// Counts of the endpoints that are known: heard within [`SILENCE_MAX`], with a whole chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Known endpoints by site and ring.
+    pub known: BTreeMap<(SiteName, RingName), u64>,
+    /// Their pairs by ring, patch, site and standing.
+    pub pairs: BTreeMap<(RingName, PatchRef, SiteName, Standing), u64>,
+}
+
+impl ComplianceStore {
+    /// A page of reports. Looks at no more than ten thousand rows.
+    pub fn outcomes(&self, filter: &OutcomeFilter) -> Result<Page, StoreError> {
+        self.database.read(|tx| page(tx, filter))
+    }
+
+    /// The report at `position`.
+    pub fn outcome(&self, position: u64) -> Result<Option<Outcome>, StoreError> {
+        self.database.read(|tx| outcome(tx, position))
+    }
+
+    /// The endpoint's facts by patch.
+    pub fn pairs(&self, endpoint: &EndpointId) -> Result<Vec<Pair>, StoreError> {
+        let key = *endpoint.as_bytes();
+        self.database.read(|tx| {
+            let table = tx.open_table(PAIRS)?;
+            table
+                .range((key, "")..(key, "\u{7f}"))?
+                .map(|row| {
+                    let (key, value) = row?;
+                    let record: PairRecord = decode("pairs_1", value.value())?;
+                    let patch = key.value().1.parse().map_err(|_| StoreError::Dangling { table: "pairs_1" })?;
+                    Ok(Pair { patch, standing: record.standing, position: record.position })
+                })
+                .collect()
+        })
+    }
+
+    /// What is known of the endpoint itself; `None` before its first report that counts.
+    pub fn heard(&self, endpoint: &EndpointId) -> Result<Option<Heard>, StoreError> {
+        self.database.read(|tx| heard(tx, endpoint.as_bytes()))
+    }
+
+    /// The same, of every endpoint that has reported.
+    pub fn all_heard(&self) -> Result<BTreeMap<EndpointId, Heard>, StoreError> {
+        self.database.read(|tx| {
+            let table = tx.open_table(ENDPOINTS)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (key, value) = row?;
+                    Ok((EndpointId::from_bytes(key.value()), decode("heard_endpoints_1", value.value())?))
+                })
+                .collect()
+        })
+    }
+
+    /// What may be acknowledged of a chain now.
+    pub fn acknowledged(&self, endpoint: &EndpointId, epoch: u32) -> Result<Option<Acknowledged>, StoreError> {
+        self.database.read(|tx| {
+            let table = tx.open_table(CHAINS)?;
+            let Some(row) = table.get((*endpoint.as_bytes(), epoch))? else { return Ok(None) };
+            let chain = Chain::from(decode::<ChainRecord>("chains_1", row.value())?);
+            Ok(chain.acknowledged().map(|seq| Acknowledged { endpoint: *endpoint, epoch, seq }))
+        })
+    }
+
+    /// Every chain that is broken.
+    pub fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
+        self.database.read(|tx| {
+            let table = tx.open_table(QUARANTINE)?;
+            table.iter()?.map(|row| decode("quarantine_1", row?.1.value())).collect()
+        })
+    }
+
+    /// Counts at `now`. O(counters + pairs of endpoints that are silent).
+    pub fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {
+        self.database.read(|tx| tally(tx, now))
+    }
+}
+
+fn outcome(tx: &ReadTransaction, position: u64) -> Result<Option<Outcome>, StoreError> {
+    let table = tx.open_table(OUTCOMES)?;
+    let Some(row) = table.get(position)? else { return Ok(None) };
+    let stored: StoredOutcome = decode("outcomes_1", row.value())?;
+    let report = stored.report(position)?;
+    Ok(Some(Outcome { position, report, site: stored.site, ring: stored.ring, received_at: stored.received_at }))
+}
+
+fn heard(tx: &ReadTransaction, endpoint: &[u8; 32]) -> Result<Option<Heard>, StoreError> {
+    let table = tx.open_table(ENDPOINTS)?;
+    table.get(*endpoint)?.map(|row| decode("heard_endpoints_1", row.value())).transpose()
+}
+
+fn page(tx: &ReadTransaction, filter: &OutcomeFilter) -> Result<Page, StoreError> {
+    let mut page = Page::default();
+    let from = filter.after.saturating_add(1);
+    let mut looked_at = 0;
+    for position in positions(tx, filter, from)? {
+        let position = position?;
+        if page.outcomes.len() >= filter.limit || looked_at >= ROWS_LOOKED_AT_MAX {
+            page.next = Some(position - 1);
+            break;
+        }
+        looked_at += 1;
+        let found = outcome(tx, position)?.ok_or(StoreError::Dangling { table: "outcomes_1" })?;
+        if matches(filter, &found) {
+            page.outcomes.push(found);
+        }
+    }
+    Ok(page)
+}
+
+type Positions = Box<dyn Iterator<Item = Result<u64, StoreError>>>;
+
+/// Positions to look at, by the most selective index that the filter allows.
+fn positions(tx: &ReadTransaction, filter: &OutcomeFilter, from: u64) -> Result<Positions, StoreError> {
+    let key = match filter {
+        OutcomeFilter { endpoint: Some(endpoint), .. } => endpoint_index(endpoint),
+        OutcomeFilter { patch: Some(patch), .. } => patch_index(patch),
+        OutcomeFilter { site: Some(site), .. } => site_index(site),
+        _ => {
+            let rows = tx.open_table(OUTCOMES)?.range(from..)?;
+            return Ok(Box::new(rows.map(|row| Ok(row?.0.value()))));
+        }
+    };
+    let rows = tx.open_table(INDEX)?.range((key.as_str(), from)..=(key.as_str(), u64::MAX))?;
+    Ok(Box::new(rows.map(|row| Ok(row?.0.value().1))))
+}
+
+fn matches(filter: &OutcomeFilter, outcome: &Outcome) -> bool {
+    filter.endpoint.is_none_or(|endpoint| outcome.report.endpoint == endpoint)
+        && filter.patch.as_ref().is_none_or(|patch| outcome.report.patch.as_ref() == Some(patch))
+        && filter.site.as_ref().is_none_or(|site| outcome.site == *site)
+}
+
+fn tally(tx: &ReadTransaction, now: Timestamp) -> Result<Tally, StoreError> {
+    let mut tally = Tally::default();
+    for row in tx.open_table(HEARD_COUNTS)?.iter()? {
+        let (key, count) = row?;
+        let (site, ring) = key.value();
+        tally.known.insert((name(site)?, name(ring)?), count.value());
+    }
+    for row in tx.open_table(COUNTERS)?.iter()? {
+        let (key, count) = row?;
+        let (ring, patch, site, standing) = key.value();
+        let standing = Standing::ALL.into_iter().find(|known| *known as u8 == standing);
+        let standing = standing.ok_or(StoreError::Dangling { table: "counters_1" })?;
+        tally.pairs.insert((name(ring)?, name(patch)?, name(site)?, standing), count.value());
+    }
+    take_out_silent(tx, &mut tally, now)?;
+    Ok(tally)
+}
+
+fn take_out_silent(tx: &ReadTransaction, tally: &mut Tally, now: Timestamp) -> Result<(), StoreError> {
+    let heard_from = now.as_millis().saturating_sub(u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX));
+    let pairs = tx.open_table(PAIRS)?;
+    for row in tx.open_table(BY_HEARD)?.range(..(heard_from, [0; 32]))? {
+        let (_, endpoint) = row?.0.value();
+        let heard = heard(tx, &endpoint)?.ok_or(StoreError::Dangling { table: "heard_endpoints_1" })?;
+        take_one(&mut tally.known, (heard.site.clone(), heard.ring.clone()));
+        for row in pairs.range((endpoint, "")..(endpoint, "\u{7f}"))? {
+            let (key, value) = row?;
+            let record: PairRecord = decode("pairs_1", value.value())?;
+            let patch = name(key.value().1)?;
+            take_one(&mut tally.pairs, (heard.ring.clone(), patch, heard.site.clone(), record.standing));
+        }
+    }
+    Ok(())
+}
+
+fn take_one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+fn name<T: std::str::FromStr>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| StoreError::Dangling { table: "counters_1" })
+}
