@@ -1,5 +1,7 @@
 //! Handshakes over real sockets: who gets in, who does not, and with which error.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
+
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use sluice_identity::{

@@ -11,9 +11,11 @@
 
 mod buffers;
 mod client;
+mod client_connection;
 mod connect;
 mod counters;
 mod duplex;
+mod intake;
 mod link;
 mod listener;
 mod quic;
@@ -24,7 +26,8 @@ mod source;
 mod stream;
 mod throttle;
 
-pub use client::{ClientError, ClientLimits, ExchangeClient, ExchangeConnection, ExchangeEvent, SendRequestError};
+pub use client::{ClientError, ClientLimits, ExchangeClient, ExchangeEvent, SendRequestError};
+pub use client_connection::ExchangeConnection;
 pub use connect::{ConnectError, Dialer, connect};
 pub use counters::{ReceiveCounters, ServeCounters};
 pub use link::{Alpn, Carrier, LinkKind, UnknownCarrier};

@@ -1,5 +1,7 @@
 //! Peers that lie, stall, drip, or speak something else.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
+
 mod support;
 
 use sluice_exchange::frame::{Ask, FrameError, HELLO, Reply, ReplyHeader, Request};

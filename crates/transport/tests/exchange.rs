@@ -1,5 +1,7 @@
 //! Whole exchanges over loopback, over both carriers.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
+
 mod support;
 
 use sluice_exchange::evidence::hash_sent;

@@ -1,5 +1,7 @@
 //! Throttles measured on real sockets: within 5 % over any second beyond the burst, whoever paces.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
+
 mod support;
 
 use sluice_model::ByteRate;

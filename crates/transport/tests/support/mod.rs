@@ -1,5 +1,5 @@
 //! A source with artifacts in memory, and both ends of a connection over either carrier.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test may unwrap")]
 
 use bytes::Bytes;
 use sluice_exchange::evidence::hash_sent;
