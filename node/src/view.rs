@@ -9,14 +9,32 @@
 //! - `timestamp_version` never goes back from one view to the next.
 
 use crate::clock;
-use sluice_metadata::{Trusted, View};
-use sluice_model::{EndpointRows, Limits, MemberKey, Roster, SiteName, Timestamp, Tombstone, Topology};
+use sluice_metadata::{DocumentRef, Trusted, View};
+use sluice_model::{EndpointRows, Limits, MemberKey, Roster, SiteName, TargetName, Timestamp, Tombstone, Topology};
 use sluice_rollout::gate::Catalogue;
 use sluice_rollout::lease::{Freshness, trusted_now};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
+
+/// A signed document as received, and what its bytes were verified against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedDocument {
+    /// Length and hash as signed.
+    pub document: DocumentRef,
+    /// The bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+/// Where and who this node is; never changes while it is joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Our own key.
+    pub key: MemberKey,
+    /// Our site.
+    pub site: SiteName,
+}
 
 /// One snapshot.
 #[derive(Debug)]
@@ -43,8 +61,9 @@ pub struct NodeView {
     pub tombstones: Vec<Tombstone>,
     /// Metadata files as received, by name below `/tuf/metadata/`.
     pub metadata_files: BTreeMap<String, Arc<[u8]>>,
-    /// Signed documents as received, by target name (`fleet/roster`): those this node needs itself.
-    pub documents: BTreeMap<String, Arc<[u8]>>,
+    /// Signed documents by target name (`fleet/roster`): those that this node and its agents need. One that could not
+    /// be fetched yet is older than `view` says; its [`SignedDocument::document`] tells.
+    pub documents: BTreeMap<TargetName, SignedDocument>,
     /// `x-issued` of the timestamp.
     pub issued_at: Timestamp,
     /// End of the serving lease.
@@ -65,6 +84,18 @@ impl NodeView {
     pub fn freshness_at(&self, system: Timestamp, now: Instant) -> Freshness {
         let since_arrival = self.arrived_at.map(|at| now.saturating_duration_since(at));
         Freshness::of(self.issued_at, self.lease_until, trusted_now(system, self.issued_at, since_arrival))
+    }
+
+    /// Now, by the trusted clock; by the system's when that one stands before what was verified.
+    pub fn now(&self) -> Timestamp {
+        let since_arrival = self.arrived_at.map(|at| clock::now().saturating_duration_since(at));
+        let system = clock::timestamp();
+        trusted_now(system, self.issued_at, since_arrival).unwrap_or(system)
+    }
+
+    /// The key and site of this node.
+    pub fn place(&self) -> Place {
+        Place { key: self.key, site: self.site.clone() }
     }
 
     /// Whether `key` is a member of the roster that is not ourselves.

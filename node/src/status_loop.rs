@@ -1,0 +1,124 @@
+//! Tells the origin how this node is: its addresses once at each start, its counters every few seconds, and at once when
+//! a retraction is fenced.
+
+use crate::counters::Counters;
+use crate::http::problem::chain;
+use crate::origin::Origin;
+use crate::trouble::Trouble;
+use crate::view::ViewHandle;
+use sluice_api::device::{Announcement, BannedPeer, NodeStatus};
+use sluice_api_client::ClientError;
+use sluice_content_store::ContentStore;
+use sluice_model::{MemberAddresses, Timestamp};
+use sluice_state_store::StateStore;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// What the loop works with.
+pub struct StatusLoop {
+    /// The way to the origin.
+    pub origin: Arc<Origin>,
+    /// What is counted.
+    pub counters: Counters,
+    /// What is wrong.
+    pub trouble: Trouble,
+    /// Bans and the spool.
+    pub store: StateStore,
+    /// How much is stored.
+    pub content: ContentStore,
+    /// Version in force.
+    pub view: ViewHandle,
+    /// Highest tombstone serial that is fenced.
+    pub fenced: watch::Receiver<u64>,
+    /// Told when the origin is back.
+    pub poke: Arc<Notify>,
+    /// Where this node listens.
+    pub addresses: MemberAddresses,
+    /// Random for this start.
+    pub boot: u64,
+    /// When this process started.
+    pub started_at: Timestamp,
+    /// Between two messages.
+    pub every: Duration,
+}
+
+impl StatusLoop {
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut timer = tokio::time::interval(self.every);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_announced = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = timer.tick() => {}
+                () = self.poke.notified() => {}
+                changed = self.fenced.changed() => if changed.is_err() { return },
+            }
+            let told = tokio::select! {
+                () = stop.cancelled() => return,
+                told = self.tell(&mut is_announced) => told,
+            };
+            if let Err(error) = told {
+                tracing::debug!(error = chain(&error), "the origin was not told how this node is");
+            }
+        }
+    }
+
+    async fn tell(&self, is_announced: &mut bool) -> Result<(), ClientError> {
+        if !*is_announced {
+            let announcement = Announcement { addresses: self.addresses.clone() };
+            self.origin
+                .ask(|client| {
+                    let announcement = &announcement;
+                    async move { client.announce(announcement).await }
+                })
+                .await?;
+            *is_announced = true;
+            tracing::info!("the origin knows where this node listens");
+        }
+        let status = self.status().await;
+        self.origin
+            .ask(|client| {
+                let status = &status;
+                async move { client.status(status).await }
+            })
+            .await
+    }
+
+    async fn status(&self) -> NodeStatus {
+        let store = self.store.clone();
+        // What cannot be read just now is told the next time.
+        let (bans, spooled_reports) = tokio::task::spawn_blocking(move || {
+            (store.bans().unwrap_or_default(), store.spooled_count().unwrap_or_default())
+        })
+        .await
+        .unwrap_or_default();
+        let counters = &self.counters;
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot: self.boot,
+            started_at: self.started_at,
+            origin_bytes: counters.origin_bytes.get(),
+            peer_bytes: counters.peer_bytes.get(),
+            peer_served_bytes: counters.peer_served_bytes.get(),
+            served_bytes: counters.served_bytes.get(),
+            metadata_bytes: counters.metadata_bytes.get(),
+            chunks_led: counters.chunks_led.get(),
+            corrupt_chunks: counters.corrupt_chunks.get(),
+            wan_peak_bytes_per_sec: counters.wan_peak_bytes_per_sec(),
+            stored_bytes: self.content.usage().stored_bytes,
+            spooled_reports,
+            fenced_serial: *self.fenced.borrow(),
+            timestamp_version: self.view.load().timestamp_version,
+            banned: bans
+                .into_iter()
+                .map(|ban| BannedPeer { peer: ban.peer, at: ban.at, reason: ban.reason })
+                .collect(),
+            trouble: self.trouble.get(),
+        }
+    }
+}
