@@ -4,6 +4,7 @@
 //! - A waiting caller gets an answer: the chunk, the reason why not, or its own deadline.
 //! - At most [`COMMANDS_MAX`] commands queue; beyond, callers wait (bounded by their deadline).
 
+use sluice_exchange::have::Have;
 use sluice_model::{ArtifactId, MemberKey};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -54,9 +55,11 @@ pub(crate) enum Command {
     /// Fetch all of it.
     Want { artifact: ArtifactId },
     /// Say when it is known and its manifest is here.
-    Admit { artifact: ArtifactId, answer: oneshot::Sender<Result<(), Unobtainable>> },
+    Admit { artifact: ArtifactId, for_peer: bool, answer: oneshot::Sender<Result<(), Unobtainable>> },
     /// Say when the chunk can be read. `for_peer`: somebody else of the site waits for it.
     Chunk { artifact: ArtifactId, index: u32, for_peer: bool, answer: oneshot::Sender<Result<(), Unobtainable>> },
+    /// `peer` asks what we have.
+    Have { peer: MemberKey, artifact: ArtifactId, answer: oneshot::Sender<Have> },
     /// A chunk on our own disk is damaged.
     Damaged { artifact: ArtifactId, index: u32 },
     /// The overlay or an accepted connection saw this member alive.
@@ -84,7 +87,7 @@ impl FetchHandle {
     /// Returns when the content store has a reader for `artifact`: its manifest is fetched, verified and admitted.
     /// Begins to fetch all of it. Dropping the future is safe.
     pub async fn wait_manifest(&self, artifact: ArtifactId, deadline: Instant) -> Result<(), Unobtainable> {
-        self.ask(deadline, |answer| Command::Admit { artifact, answer }).await
+        self.ask(deadline, |answer| Command::Admit { artifact, for_peer: false, answer }).await
     }
 
     /// Returns when chunk `index` of `artifact` can be read from the content store. Begins to fetch all of the artifact
@@ -101,6 +104,23 @@ impl FetchHandle {
         deadline: Instant,
     ) -> Result<(), Unobtainable> {
         self.ask(deadline, |answer| Command::Chunk { artifact, index, for_peer: true, answer }).await
+    }
+
+    /// As [`FetchHandle::wait_manifest`] on behalf of another node: fetches the manifest only.
+    pub(crate) async fn wait_manifest_for_peer(
+        &self,
+        artifact: ArtifactId,
+        deadline: Instant,
+    ) -> Result<(), Unobtainable> {
+        self.ask(deadline, |answer| Command::Admit { artifact, for_peer: true, answer }).await
+    }
+
+    /// What this node has and is fetching of `artifact`, for `peer`, who thereby shows that it is alive; `None` when the
+    /// node is stopping.
+    pub(crate) async fn have(&self, peer: MemberKey, artifact: ArtifactId) -> Option<Have> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Have { peer, artifact, answer }).await.ok()?;
+        answered.await.ok()
     }
 
     /// Chunk `index` was read from our own disk and is damaged: it is fetched again.

@@ -202,6 +202,13 @@ impl Picker {
         self.end_flight(from, index);
     }
 
+    /// The question what `peer` has could not be sent: it is asked again at its time.
+    pub fn on_have_not_sent(&mut self, key: MemberKey) {
+        if let Some(peer) = self.peer_mut(&key) {
+            peer.have_asked = None;
+        }
+    }
+
     pub(super) fn avoid(&mut self, key: MemberKey, index: u32, now: Instant) {
         if let Some(peer) = self.peer_mut(&key) {
             let at = index as usize;

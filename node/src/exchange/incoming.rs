@@ -1,0 +1,328 @@
+//! What the exchange loop does with replies, and with what its sessions want done.
+
+use super::session::{Judged, Stage};
+use crate::clock;
+use crate::exchange_loop::{Asked, AskedFor, ExchangeLoop, Stored, bits};
+use crate::fetch::Unobtainable;
+use bytes::Bytes;
+use sluice_content::Manifest;
+use sluice_content_store::{Admission, AdmitError, PutError};
+use sluice_exchange::evidence;
+use sluice_exchange::frame::{Ask, Refusal, TRAILER_LEN};
+use sluice_exchange::have::Have;
+use sluice_exchange::picker::{Action, LATE_MAX, Link, Source};
+use sluice_model::{ArtifactId, MemberKey};
+use sluice_state_store::Ban;
+use sluice_transport::{ExchangeEvent, trailer_holds};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A chunk as it came.
+struct ArrivedChunk {
+    peer: MemberKey,
+    artifact: ArtifactId,
+    index: u32,
+    bytes: Bytes,
+    trailer: Option<[u8; TRAILER_LEN]>,
+}
+
+impl ExchangeLoop {
+    /// Moves one session forward and does what it wants done.
+    pub(crate) fn advance_one(&mut self, artifact: &ArtifactId, now: Instant) {
+        if self.is_stage_hunting(artifact) {
+            self.hunt(artifact, now);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(artifact) else { return };
+        let mut actions = Vec::new();
+        session.advance(now, &mut actions);
+        for action in actions {
+            self.perform(artifact, action, now);
+        }
+    }
+
+    fn perform(&mut self, artifact: &ArtifactId, action: Action, now: Instant) {
+        match action {
+            Action::Request { from, index } => {
+                let window_ms = if from == Source::Origin { 0 } else { LATE_MAX.as_millis() as u32 };
+                let ask = Ask::Chunks { artifact: *artifact, first: index, count: 1, window_ms };
+                if !self.ask(from, *artifact, AskedFor::Chunk(index), ask)
+                    && let Some(picker) = self.sessions.get_mut(artifact).and_then(|session| session.picker())
+                {
+                    picker.on_not_sent(from, index);
+                }
+            }
+            Action::AskHave { peer } => {
+                if !self.ask(Source::Peer(peer), *artifact, AskedFor::Have, Ask::Have { artifact: *artifact })
+                    && let Some(picker) = self.sessions.get_mut(artifact).and_then(|session| session.picker())
+                {
+                    picker.on_have_not_sent(peer);
+                }
+            }
+            Action::Reset { source } => {
+                tracing::warn!(peer = %self.links.name(source), "silent while it owed an answer: passed over");
+                let changed = self.links.reset(source, now);
+                self.on_links(vec![changed], now);
+            }
+            // Said by the picker for what `on_chunk` found a moment ago; the ban was made there, with the evidence.
+            Action::Ban { .. } => {}
+            Action::Unobtainable { index } => {
+                if let Some(session) = self.sessions.get_mut(artifact) {
+                    session.answer_chunk(index, &Err(Unobtainable::Nowhere));
+                }
+            }
+            Action::Done => tracing::info!(artifact = %artifact.short(), "complete"),
+        }
+    }
+
+    fn ask(&mut self, source: Source, artifact: ArtifactId, what: AskedFor, ask: Ask) -> bool {
+        match self.links.request(source, ask) {
+            Some(id) => {
+                self.asked.insert(id, Asked { source, artifact, what });
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn hunt(&mut self, artifact: &ArtifactId, now: Instant) {
+        let site = self.site();
+        let Some(session) = self.sessions.get_mut(artifact) else { return };
+        let manifest = session.row.custom.manifest.blake3;
+        let Stage::Hunting(hunt) = &mut session.stage else { return };
+        let Some(source) = hunt.next(site.me, &site.peers, site.origin, now) else { return };
+        if !self.ask(source, *artifact, AskedFor::Manifest, Ask::Manifest { manifest }) {
+            self.hunt_failed(artifact, source, now);
+        }
+    }
+
+    fn hunt_failed(&mut self, artifact: &ArtifactId, source: Source, now: Instant) {
+        self.touched.insert(*artifact);
+        let Some(session) = self.sessions.get_mut(artifact) else { return };
+        let Stage::Hunting(hunt) = &mut session.stage else { return };
+        hunt.on_failure(source, now);
+        if source == Source::Origin && hunt.origin_failures >= sluice_exchange::picker::ORIGIN_FAILURES_MAX {
+            session.answer_all(&Unobtainable::Nowhere);
+        }
+    }
+
+    /// A reply, or the end of a connection.
+    pub(crate) fn on_event(&mut self, event: ExchangeEvent, now: Instant) {
+        match event {
+            ExchangeEvent::Chunk { peer, request_id, artifact, index, bytes, trailer, .. } => {
+                self.asked.remove(&request_id);
+                self.on_chunk(ArrivedChunk { peer, artifact, index, bytes, trailer }, now);
+            }
+            ExchangeEvent::Manifest { request_id, bytes, .. } => {
+                if let Some(asked) = self.asked.remove(&request_id) {
+                    self.on_manifest(asked, &bytes, now);
+                }
+            }
+            ExchangeEvent::Have { peer, request_id, bytes, .. } => {
+                if let Some(asked) = self.asked.remove(&request_id) {
+                    self.on_have(peer, asked, &bytes, now);
+                }
+            }
+            ExchangeEvent::NotHere { request_id, .. } => {
+                if let Some(asked) = self.asked.remove(&request_id) {
+                    self.on_no(asked, None, now);
+                }
+            }
+            ExchangeEvent::Refused { request_id, refusal, .. } => {
+                if let Some(asked) = self.asked.remove(&request_id) {
+                    tracing::debug!(peer = %self.links.name(asked.source), ?refusal, "refused");
+                    self.on_no(asked, Some(refusal), now);
+                }
+            }
+            // The end of the connection's task is what counts; it follows.
+            ExchangeEvent::Closed { peer, error, .. } => {
+                if let Some(error) = error {
+                    tracing::debug!(peer = %peer.short(), %error, "connection ended");
+                }
+            }
+        }
+    }
+
+    /// Verifies a chunk against its manifest; only then it goes to the store.
+    fn on_chunk(&mut self, chunk: ArrivedChunk, now: Instant) {
+        let ArrivedChunk { peer, artifact, index, .. } = chunk;
+        let Some(from) = self.links.source_of(&peer) else { return };
+        self.touched.insert(artifact);
+        let Some(session) = self.sessions.get_mut(&artifact) else { return };
+        match session.on_chunk(from, index, &chunk.bytes, now) {
+            Judged::Right => {
+                let (store, bytes) = (self.parts.store.clone(), chunk.bytes);
+                self.storing.spawn(async move {
+                    let result = store.put(&artifact, index, bytes).await;
+                    Stored::Put { artifact, from, index, result }
+                });
+            }
+            Judged::Wrong => self.on_wrong_bytes(from, &chunk, now),
+            Judged::Unneeded => {}
+        }
+    }
+
+    fn on_wrong_bytes(&mut self, from: Source, chunk: &ArrivedChunk, now: Instant) {
+        self.parts.counters.corrupt_chunks.inc();
+        let (artifact, index) = (chunk.artifact, chunk.index);
+        if from == Source::Origin {
+            tracing::error!(%artifact, index, "the origin sent wrong bytes: asked again later");
+            return;
+        }
+        let sent = evidence::hash_sent(&chunk.bytes);
+        let signed = chunk.trailer.is_some_and(|trailer| {
+            trailer_holds(&chunk.peer, &self.view.key, &artifact, index, &sent, &trailer)
+        });
+        let proof = if signed { "signed by it" } else { "without its signature" };
+        let reason = format!("sent wrong bytes as chunk {index} of artifact {artifact}, {proof}");
+        self.ban(chunk.peer, reason, now);
+    }
+
+    /// Never again: in the state store, in the log by name and key, at every session and on its connection.
+    fn ban(&mut self, peer: MemberKey, reason: String, now: Instant) {
+        let source = Source::Peer(peer);
+        tracing::error!(name = %self.links.name(source), key = %peer, %reason, "peer banned");
+        if let Err(error) = self.parts.state.ban(&Ban { peer, at: clock::timestamp(), reason }) {
+            tracing::error!(%error, "the ban could not be stored: it holds until this node restarts");
+        }
+        self.banned.insert(peer);
+        for session in self.sessions.values_mut() {
+            if let Some(picker) = session.picker() {
+                picker.ban(&peer, now);
+            }
+        }
+        self.links.set_partners(super::members::partners(&self.view, &self.banned));
+        self.on_links(vec![(source, Link::Down)], now);
+    }
+
+    fn on_manifest(&mut self, asked: Asked, bytes: &[u8], now: Instant) {
+        self.touched.insert(asked.artifact);
+        let Some(session) = self.sessions.get_mut(&asked.artifact) else { return };
+        if !matches!(session.stage, Stage::Hunting(_)) {
+            return;
+        }
+        let row = &session.row;
+        match Manifest::decode(bytes, &row.custom.manifest, row.length) {
+            Ok(manifest) if manifest.artifact() == asked.artifact => {
+                let manifest = Arc::new(manifest);
+                let sha256 = session.sha256();
+                session.stage = Stage::Admitting(Arc::clone(&manifest));
+                let store = self.parts.store.clone();
+                self.storing.spawn(async move {
+                    let admission = Admission { manifest: Arc::clone(&manifest), sha256 };
+                    let result = store.admit(admission).await.map(|_| ());
+                    Stored::Admitted { artifact: asked.artifact, manifest, result }
+                });
+            }
+            wrong => {
+                let error = wrong.err().map(|error| error.to_string()).unwrap_or_default();
+                self.on_wrong_manifest(asked, &error, now);
+            }
+        }
+    }
+
+    /// A manifest is named by its hash in signed metadata: other bytes convict a peer as a wrong chunk does.
+    fn on_wrong_manifest(&mut self, asked: Asked, error: &str, now: Instant) {
+        self.hunt_failed(&asked.artifact, asked.source, now);
+        match asked.source {
+            Source::Peer(peer) => {
+                let reason = format!("sent a wrong manifest of artifact {}: {error}", asked.artifact);
+                self.ban(peer, reason, now);
+            }
+            Source::Origin => tracing::error!(artifact = %asked.artifact, %error, "the origin sent a wrong manifest"),
+        }
+    }
+
+    fn on_have(&mut self, peer: MemberKey, asked: Asked, bytes: &[u8], now: Instant) {
+        self.touched.insert(asked.artifact);
+        let have = match Have::decode(bytes) {
+            Ok(have) => have,
+            Err(error) => {
+                tracing::warn!(peer = %peer.short(), %error, "a peer said nonsense of what it has");
+                Have::default()
+            }
+        };
+        if let Some(picker) = self.sessions.get_mut(&asked.artifact).and_then(|session| session.picker()) {
+            picker.on_have(peer, have, now);
+        }
+    }
+
+    /// `asked` was answered with no.
+    fn on_no(&mut self, asked: Asked, refusal: Option<Refusal>, now: Instant) {
+        self.touched.insert(asked.artifact);
+        if asked.what == AskedFor::Manifest {
+            self.hunt_failed(&asked.artifact, asked.source, now);
+            return;
+        }
+        let Some(picker) = self.sessions.get_mut(&asked.artifact).and_then(|session| session.picker()) else { return };
+        match (asked.what, refusal, asked.source) {
+            (AskedFor::Chunk(index), Some(refusal), source) => picker.on_refused(source, index, refusal, now),
+            (AskedFor::Chunk(index), None, source) => picker.on_not_here(source, index, now),
+            // It has nothing to say of this artifact: it counts as having nothing.
+            (_, _, Source::Peer(peer)) => picker.on_have(peer, Have::default(), now),
+            (_, _, Source::Origin) => {}
+        }
+    }
+
+    /// The store finished something.
+    pub(crate) fn on_stored(&mut self, stored: Stored, now: Instant) {
+        match stored {
+            Stored::Admitted { artifact, manifest, result } => self.on_admitted(artifact, manifest, result, now),
+            Stored::Put { artifact, from, index, result } => self.on_put(artifact, from, index, result, now),
+        }
+    }
+
+    fn on_admitted(
+        &mut self,
+        artifact: ArtifactId,
+        manifest: Arc<Manifest>,
+        result: Result<(), AdmitError>,
+        now: Instant,
+    ) {
+        self.touched.insert(artifact);
+        let site = self.site();
+        let Some(session) = self.sessions.get_mut(&artifact) else { return };
+        if let Err(error) = result {
+            let why = caching_stopped(&error);
+            self.parts.trouble.set(why.clone());
+            session.begin_again();
+            session.stop(&why, now);
+            return;
+        }
+        let here = self.parts.store.reader(&artifact).map(|reader| bits(&reader)).unwrap_or_default();
+        if here.len() == manifest.chunk_count() as usize {
+            session.on_admitted(manifest, &here, &site, now);
+        }
+    }
+
+    fn on_put(
+        &mut self,
+        artifact: ArtifactId,
+        from: Source,
+        index: u32,
+        result: Result<(), PutError>,
+        now: Instant,
+    ) {
+        self.touched.insert(artifact);
+        let Some(session) = self.sessions.get_mut(&artifact) else { return };
+        match result {
+            Ok(()) => {
+                if from == Source::Origin && session.is_missing(index) {
+                    self.parts.counters.chunks_led.inc();
+                }
+                self.parts.trouble.clear();
+                session.on_stored(from, index, now);
+            }
+            Err(PutError::Unknown(_)) => session.begin_again(),
+            Err(error) => {
+                let why = caching_stopped(&error);
+                self.parts.trouble.set(why.clone());
+                session.on_store_refused(from, index, &why, now);
+            }
+        }
+    }
+}
+
+fn caching_stopped(error: &dyn std::error::Error) -> String {
+    format!("caching has stopped, what is here is still served: {error}")
+}

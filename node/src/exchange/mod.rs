@@ -1,0 +1,9 @@
+//! Parts of the exchange loop.
+
+mod incoming;
+pub(crate) mod links;
+pub(crate) mod manifest_hunt;
+pub(crate) mod members;
+pub(crate) mod session;
+#[cfg(test)]
+mod tests;

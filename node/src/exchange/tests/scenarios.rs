@@ -1,0 +1,203 @@
+//! What the data plane must do.
+
+use super::laboratory::{Laboratory, Manner, Node, eventually};
+use crate::fetch::Unobtainable;
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn led(nodes: &[Node]) -> u64 {
+    nodes.iter().map(|node| node.counters.chunks_led.get()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_get_an_artifact_that_crosses_the_wan_link_once() {
+    let (lab, origin) = Laboratory::new(3, 12 * MIB, None).await;
+    let nodes = lab.start();
+    let artifact = lab.artifact();
+    for node in &nodes {
+        node.fetch.want(artifact);
+    }
+    for node in &nodes {
+        node.complete(&artifact, PATIENCE).await;
+        assert!(node.bytes(&artifact).await == lab.content, "the bytes are the artifact's");
+    }
+    let count = u64::from(nodes[0].store.reader(&artifact).unwrap().manifest().chunk_count());
+    assert_eq!(origin.counters.chunks(), count, "each chunk left the origin once");
+    assert_eq!(led(&nodes), count);
+    assert!(nodes.iter().all(|node| node.counters.chunks_led.get() > 0), "the link is shared");
+    let frames = origin.counters.chunk_frame_bytes() as f64 / lab.content.len() as f64;
+    assert!(frames <= 1.01, "{frames}");
+    eventually(secs(5), || {
+        nodes.iter().map(|node| node.counters.origin_bytes.get()).sum::<u64>() == origin.counters.chunk_frame_bytes()
+    })
+    .await;
+    assert!(nodes.iter().all(|node| node.counters.peer_bytes.get() > 0));
+    eventually(secs(5), || {
+        let served: u64 = nodes.iter().map(|node| node.counters.peer_served_bytes.get()).sum();
+        let received: u64 = nodes.iter().map(|node| node.counters.peer_bytes.get()).sum();
+        served == received
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_gets_the_chunk_that_it_waits_for_and_the_others_fetch_only_what_they_lead() {
+    let (lab, origin) = Laboratory::new(3, 12 * MIB, None).await;
+    let nodes = lab.start();
+    let artifact = lab.artifact();
+    nodes[0].chunk(&artifact, 30, PATIENCE).await.unwrap();
+    nodes[0].complete(&artifact, PATIENCE).await;
+    let count = nodes[0].store.reader(&artifact).unwrap().manifest().chunk_count();
+    assert_eq!(origin.counters.chunks(), u64::from(count));
+    for node in &nodes[1..] {
+        let kept = node.chunks_here(&artifact);
+        assert!(kept > 0 && kept < count, "{kept} of {count}");
+        assert_eq!(u64::from(kept), node.counters.chunks_led.get());
+    }
+    assert_eq!(
+        nodes[0].chunk(&artifact, count, secs(5)).await,
+        Err(Unobtainable::NoSuchChunk { index: count, count })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_killed_half_way_and_restarted_costs_the_wan_link_next_to_nothing() {
+    let (lab, origin) = Laboratory::new(3, 48 * MIB, Some(12 << 20)).await;
+    let mut nodes = lab.start();
+    let artifact = lab.artifact();
+    for node in &nodes {
+        node.fetch.want(artifact);
+    }
+    eventually(PATIENCE, || origin.counters.chunk_frame_bytes() > lab.content.len() as u64 / 2).await;
+    let before = nodes.remove(1);
+    let had = before.chunks_here(&artifact);
+    before.kill().await;
+    let again = lab.node(1);
+    assert!(had > 0);
+    nodes.push(again);
+    for node in &nodes {
+        node.complete(&artifact, PATIENCE).await;
+    }
+    assert!(nodes[2].bytes(&artifact).await == lab.content);
+    let frames = origin.counters.chunk_frame_bytes() as f64 / lab.content.len() as f64;
+    assert!(frames <= 1.05, "{frames}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_node_dies_the_others_complete_without_it() {
+    let (lab, origin) = Laboratory::new(3, 32 * MIB, Some(12 << 20)).await;
+    let mut nodes = lab.start();
+    let artifact = lab.artifact();
+    for node in &nodes {
+        node.fetch.want(artifact);
+    }
+    eventually(PATIENCE, || origin.counters.chunk_frame_bytes() > lab.content.len() as u64 / 2).await;
+    nodes.remove(2).kill().await;
+    for node in &nodes {
+        node.complete(&artifact, PATIENCE).await;
+    }
+    let frames = origin.counters.chunk_frame_bytes() as f64 / lab.content.len() as f64;
+    assert!(frames <= 1.06, "{frames}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_sends_wrong_bytes_is_banned_and_named_and_the_chunk_refetched() {
+    let (mut lab, _origin) = Laboratory::new(3, 8 * MIB, None).await;
+    let liar = lab.strange_peer(2, Manner::Lies).await;
+    let nodes = [lab.node(0), lab.node(1)];
+    let artifact = lab.artifact();
+    for node in &nodes {
+        node.fetch.want(artifact);
+    }
+    for node in &nodes {
+        node.complete(&artifact, PATIENCE).await;
+        assert!(node.bytes(&artifact).await == lab.content, "nobody keeps a wrong byte");
+        let bans = node.state.bans().unwrap();
+        assert_eq!(bans.len(), 1);
+        assert_eq!(bans[0].peer, lab.identities[2].key.public());
+        assert!(bans[0].reason.contains("signed by it"), "{}", bans[0].reason);
+        assert!(bans[0].reason.contains(&artifact.to_string()), "{}", bans[0].reason);
+        assert!(node.counters.corrupt_chunks.get() >= 1);
+    }
+    let [first, second] = nodes;
+    drop(second);
+    let served = liar.counters.chunks();
+    first.kill().await;
+    let again = lab.node(0);
+    again.chunk(&artifact, 0, PATIENCE).await.unwrap();
+    assert_eq!(liar.counters.chunks(), served, "a ban outlives the process");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_holds_back_what_it_has_is_worked_round() {
+    let (mut lab, _origin) = Laboratory::new(2, 4 * MIB, None).await;
+    let _idler = lab.strange_peer(1, Manner::HoldsBack).await;
+    let node = lab.node(0);
+    let artifact = lab.artifact();
+    node.fetch.want(artifact);
+    node.complete(&artifact, secs(30)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retraction_ends_the_fetch_and_whoever_waits_is_told() {
+    let (mut lab, origin) = Laboratory::new(2, 16 * MIB, Some(2 << 20)).await;
+    let nodes = lab.start();
+    let artifact = lab.artifact();
+    let last = 10_u32;
+    let waiting = nodes[0].chunk(&artifact, last, PATIENCE);
+    let retract = async {
+        eventually(PATIENCE, || origin.counters.chunks() >= 2).await;
+        lab.retracted = true;
+        for node in &nodes {
+            node.publisher.publish(lab.view(node.identity.key.public()));
+        }
+    };
+    let (answer, ()) = tokio::join!(waiting, retract);
+    assert_eq!(answer, Err(Unobtainable::Retracted));
+    assert_eq!(nodes[1].chunk(&artifact, 0, secs(5)).await, Err(Unobtainable::Retracted));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_chunk_is_repaired_from_a_peer() {
+    let (lab, origin) = Laboratory::new(2, 6 * MIB, None).await;
+    let mut nodes = lab.start();
+    let artifact = lab.artifact();
+    for node in &nodes {
+        node.fetch.want(artifact);
+    }
+    for node in &nodes {
+        node.complete(&artifact, PATIENCE).await;
+        node.store.flush().await.unwrap();
+    }
+    let sent = origin.counters.chunks();
+    let hex = artifact.to_hex();
+    let path = nodes[0].dir.join("content/artifacts").join(&hex[..2]).join(&hex);
+    let (identity, dir) = nodes.remove(0).kill().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 0x40;
+    std::fs::write(&path, bytes).unwrap();
+    let first = Node::start(identity.clone(), dir, lab.view(identity.key.public()));
+    let reader = first.store.reader(&artifact).unwrap();
+    let index = reader.manifest().chunk_at(at as u64).unwrap();
+    assert!(reader.read(index).await.is_err(), "the damage is seen");
+    first.chunk(&artifact, index, PATIENCE).await.unwrap();
+    assert!(first.bytes(&artifact).await == lab.content);
+    assert_eq!(origin.counters.chunks(), sent, "the peer had it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_released_or_out_of_reach_is_said_in_time() {
+    let (lab, mut origin) = Laboratory::new(1, 2 * MIB, None).await;
+    let node = lab.node(0);
+    let unknown = sluice_model::ArtifactId::from_bytes([9; 32]);
+    assert_eq!(node.chunk(&unknown, 0, secs(5)).await, Err(Unobtainable::NotReleased));
+    origin.stop().await;
+    assert_eq!(node.chunk(&lab.artifact(), 0, Duration::from_millis(700)).await, Err(Unobtainable::NotInTime));
+}
