@@ -15,14 +15,14 @@ use crate::served::Served;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sluice_api::problem::ProblemType;
-use sluice_metadata::{Keyring, Publication, Writer};
+use sluice_metadata::{Keyring, Publication, WriteError, Writer};
 use sluice_model::{Sha256, Timestamp};
 use sluice_repo_store::metadata::NewMetadata;
 use sluice_repo_store::{Store, WriteTx, metadata};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
 /// How far the system clock may move against monotonic time before nothing more is signed.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(300);
@@ -48,6 +48,8 @@ pub struct Authority {
     started: (Instant, Timestamp),
     announcements: mpsc::Sender<Announcement>,
     batch: mpsc::Sender<Job>,
+    /// Version of the timestamp that is served: whoever follows the signed state waits for it to change.
+    version: watch::Sender<u64>,
 }
 
 struct Signing {
@@ -83,6 +85,7 @@ impl Authority {
         let authority = Self {
             store,
             signing: Arc::new(Mutex::new(Signing { writer, keyring })),
+            version: watch::Sender::new(served.view.timestamp_version),
             served: Arc::new(ArcSwap::from_pointee(served)),
             lease,
             started: (clock::now(), clock::timestamp()),
@@ -96,6 +99,11 @@ impl Authority {
     /// What is served now.
     pub fn served(&self) -> Arc<Served> {
         self.served.load_full()
+    }
+
+    /// Changes whenever another state is served.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// Makes one change and answers when it is durable and served. When `work` edits nothing that is signed, its
@@ -160,7 +168,9 @@ impl Authority {
         })?;
         if let Some((writer, served, publication)) = made {
             signing.writer = writer;
+            let version = served.view.timestamp_version;
             self.served.store(Arc::new(served));
+            self.version.send_replace(version);
             if self.announcements.try_send(Arc::new(publication)).is_err() {
                 tracing::debug!("a commit was not announced: the overlay is behind or down");
             }
@@ -208,8 +218,14 @@ impl Authority {
     }
 }
 
-fn sign_failure(error: sluice_metadata::WriteError) -> Failure {
-    Failure::broken("signing metadata", error)
+fn sign_failure(error: WriteError) -> Failure {
+    match error {
+        WriteError::RoleFull { .. } | WriteError::RoleTooLarge { .. } => {
+            Failure::refused(ProblemType::Full, error.to_string())
+        }
+        WriteError::ClockBehind { .. } => Failure::refused(ProblemType::NotReady, error.to_string()),
+        other => Failure::broken("signing metadata", other),
+    }
 }
 
 fn stored<'a>(

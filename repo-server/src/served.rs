@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use sluice_metadata::{DocumentRef, Trusted, View, read_document};
 use sluice_model::{
-    ArtifactId, EndpointId, EndpointRow, EndpointRows, Limits, MemberKey, ReleasedArtifact, Revoked, RingName, Roster,
-    Sha256, SiteName, TargetName, Topology,
+    ArtifactId, EndpointId, EndpointRow, EndpointRows, Limits, ManifestId, MemberKey, ReleasedArtifact, Revoked,
+    RingName, Roster, Sha256, SiteName, TargetName, Topology,
 };
+use sluice_rollout::{Catalogue, WantedContent};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -46,9 +47,10 @@ pub struct Served {
     /// Retracted content by SHA-256, with the serial of its first tombstone.
     retracted: HashMap<Sha256, u64>,
     retracted_blake3: HashMap<ArtifactId, u64>,
-    /// Live released artifacts by BLAKE3: tombstoned ones left out.
-    live: HashMap<ArtifactId, ReleasedArtifact>,
-    live_sha256: HashMap<Sha256, ArtifactId>,
+    /// What the release roles list, and who may have it.
+    pub catalogue: Catalogue,
+    /// Manifests of live artifacts.
+    live_manifests: HashMap<ManifestId, ArtifactId>,
 }
 
 impl Served {
@@ -84,8 +86,8 @@ impl Served {
             by_endpoint: HashMap::new(),
             retracted: HashMap::new(),
             retracted_blake3: HashMap::new(),
-            live: HashMap::new(),
-            live_sha256: HashMap::new(),
+            catalogue: Catalogue::default(),
+            live_manifests: HashMap::new(),
         };
         served.index();
         Ok(served)
@@ -103,24 +105,19 @@ impl Served {
                 self.retracted_blake3.entry(content.blake3).or_insert(tombstone.serial);
             }
         }
-        for released in self.view.releases.values().flatten() {
-            if !self.retracted.contains_key(&released.sha256)
-                && !self.retracted_blake3.contains_key(&released.custom.blake3)
-            {
-                self.live_sha256.insert(released.sha256, released.custom.blake3);
-                self.live.insert(released.custom.blake3, released.clone());
-            }
-        }
+        self.catalogue = Catalogue::new(&self.view.releases, &self.view.tombstones);
+        let manifests = self.catalogue.live_artifacts().map(|row| (row.custom.manifest.blake3, row.custom.blake3));
+        self.live_manifests = manifests.collect();
     }
 
     /// An artifact that a release role lists and no tombstone names.
     pub fn live(&self, artifact: &ArtifactId) -> Option<&ReleasedArtifact> {
-        self.live.get(artifact)
+        self.catalogue.live_rows(WantedContent::Blake3(*artifact)).first()
     }
 
-    /// The same, by SHA-256.
-    pub fn live_by_sha256(&self, sha256: &Sha256) -> Option<&ReleasedArtifact> {
-        self.live.get(self.live_sha256.get(sha256)?)
+    /// The live artifact that has this manifest.
+    pub fn artifact_of_manifest(&self, manifest: &ManifestId) -> Option<ArtifactId> {
+        self.live_manifests.get(manifest).copied()
     }
 
     /// The serial of the tombstone that blocks this content.

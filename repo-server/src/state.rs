@@ -1,9 +1,14 @@
 //! What every request and task of the program shares.
 
 use crate::authority::Authority;
+use crate::content_stub::ContentStore;
+use crate::counters::{SiteLink, SiteLinks};
+use crate::gauges::Gauges;
 use crate::operations::upload::BusyUploads;
+use crate::overlay_links::LinkTable;
 use crate::served::Served;
-use sluice_identity::DeviceKey;
+use sluice_identity::{DeviceKey, endpoint_id_of};
+use sluice_model::MemberKey;
 use sluice_repo_store::Store;
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
@@ -24,12 +29,22 @@ pub struct App {
     pub device_key: DeviceKey,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
+    /// The gauges among them.
+    pub gauges: Gauges,
     /// As loaded.
     pub settings: RepoSettings,
     /// Random per process start: part of request ids.
     pub boot: u32,
     /// The data folder.
     pub data: PathBuf,
+    /// Artifacts: every one whole.
+    pub content: ContentStore,
+    /// Held while a publication cuts and records its files.
+    pub publishing: tokio::sync::Mutex<()>,
+    /// The way to each site.
+    pub sites: SiteLinks,
+    /// Who is connected over the overlay.
+    pub overlay_links: LinkTable,
     /// Uploads in use by a request.
     pub busy_uploads: BusyUploads,
     /// Where the listeners are, once they are bound.
@@ -51,5 +66,17 @@ impl App {
     /// What is served now.
     pub fn served(&self) -> Arc<Served> {
         self.authority.served()
+    }
+
+    /// The way to the site of a device; devices that belong to none share one.
+    pub fn links_of(&self, key: &MemberKey) -> Arc<SiteLink> {
+        let served = self.served();
+        let of_endpoint = || served.endpoint(&endpoint_id_of(key)).map(|(site, _)| site);
+        self.sites.of(served.site_of_node(key).or_else(of_endpoint))
+    }
+
+    /// Brings the gauges up to date, for whoever reads `/metrics` next.
+    pub fn measure(&self) {
+        self.gauges.measure(self);
     }
 }

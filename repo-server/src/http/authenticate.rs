@@ -1,12 +1,14 @@
 //! Who sends a request: a person by bearer token, a device by the key of its TLS connection.
 
 use crate::authorize::Principal;
+use crate::clock;
 use crate::operations::Failure;
 use crate::state::App;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sluice_api::problem::ProblemType;
 use sluice_model::MemberKey;
+use sluice_repo_store::tokens;
 use std::net::SocketAddr;
 
 /// Address of the peer of a plain HTTP connection; an extension of each request on it.
@@ -35,8 +37,28 @@ pub fn authenticate(app: &App, headers: &HeaderMap, remote: Option<Remote>) -> R
     }
     let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).map(str::trim);
     let token = token.ok_or_else(|| unauthenticated("the Authorization header is not `Bearer TOKEN`"))?;
-    let _ = (app, token);
-    Err(unauthenticated("the token is unknown or has expired; ask an admin for a new one"))
+    let known = match parse(token) {
+        Some((id, secret)) => {
+            app.store.read(|tx| tokens::person(tx, id))?.filter(|record| record.secret.matches(&secret))
+        }
+        None => None,
+    };
+    match known {
+        Some(record) if clock::timestamp() < record.expires_at => {
+            Ok(Principal { person: record.person, roles: record.roles })
+        }
+        _ => Err(unauthenticated(
+            "the token is unknown or has expired; ask an admin for a new one, then store it with `sluice login`",
+        )),
+    }
+}
+
+/// `slp1-<id, 16 hex>-<secret, 64 hex>`.
+fn parse(token: &str) -> Option<(&str, [u8; 32])> {
+    let (id, secret) = token.strip_prefix("slp1-")?.split_once('-')?;
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(secret, &mut bytes).ok()?;
+    (id.len() == 16).then_some((id, bytes))
 }
 
 fn unauthenticated(detail: &str) -> Failure {

@@ -70,6 +70,7 @@ pub async fn create(app: &App, principal: &Principal, length: u64) -> Result<Upl
     if length == 0 {
         return Err(Failure::refused(ProblemType::Invalid, "an artifact has at least one byte"));
     }
+    check_room(app, length)?;
     let record = UploadRecord {
         id: new_id()?,
         owner: principal.person.clone(),
@@ -89,6 +90,22 @@ pub async fn create(app: &App, principal: &Principal, length: u64) -> Result<Upl
         })
         .await?;
     Ok(record)
+}
+
+/// Whether the disk has room for `length` more bytes beside the reserve.
+fn check_room(app: &App, length: u64) -> Result<(), Failure> {
+    let disk =
+        rustix::fs::statvfs(app.data.as_path()).map_err(|error| Failure::broken("asking for free space", error))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let reserve = app.settings.store.reserve_bytes;
+    if free >= length.saturating_add(reserve) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the repo server's disk has {free} bytes free, and {reserve} are kept in reserve (store.reserve_bytes): free \
+         space there, then upload again"
+    );
+    Err(Failure::refused(ProblemType::Full, detail))
 }
 
 /// The upload, when it is the caller's and has not expired.

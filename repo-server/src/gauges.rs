@@ -1,0 +1,64 @@
+//! What `/metrics` shows of the repository; brought up to date when somebody reads it.
+
+use crate::clock;
+use crate::state::App;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use sluice_telemetry::metrics::{Labels, Metrics};
+
+/// Every gauge. Labels are sites only: bounded.
+pub struct Gauges {
+    lease_seconds: Gauge,
+    timestamp_version: Gauge,
+    retractions: Gauge,
+    nodes: Gauge,
+    nodes_connected: Gauge,
+    endpoints: Gauge,
+    site_origin_bytes: Family<Labels, Gauge>,
+    site_distinct_bytes: Family<Labels, Gauge>,
+    site_metadata_bytes: Family<Labels, Gauge>,
+    site_wan_peak: Family<Labels, Gauge>,
+}
+
+impl Gauges {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            lease_seconds: metrics.gauge("lease_seconds", "Seconds until the serving lease ends"),
+            timestamp_version: metrics.gauge("timestamp_version", "Version of the timestamp role"),
+            retractions: metrics.gauge("retractions", "Tombstones that are served"),
+            nodes: metrics.gauge("nodes", "Nodes in the roster"),
+            nodes_connected: metrics.gauge("nodes_connected", "Nodes connected over the overlay"),
+            endpoints: metrics.gauge("endpoints", "Endpoints enrolled"),
+            site_origin_bytes: metrics.gauges("site_origin_bytes", "Exchange frames sent to a site since the start"),
+            site_distinct_bytes: metrics.gauges("site_distinct_bytes", "Chunk bytes sent to a site, each chunk once"),
+            site_metadata_bytes: metrics.gauges("site_metadata_bytes", "Metadata, documents, manifests sent to a site"),
+            site_wan_peak: metrics.gauges("site_wan_peak_bytes_per_second", "Busiest second to a site since the start"),
+        }
+    }
+
+    /// Takes the values of this moment.
+    pub fn measure(&self, app: &App) {
+        let served = app.served();
+        let left = served.view.lease_until.since(clock::timestamp());
+        self.lease_seconds.set(value(left.as_secs()));
+        self.timestamp_version.set(value(served.view.timestamp_version));
+        self.retractions.set(value(served.view.tombstones.len() as u64));
+        let nodes = served.roster.members.iter().filter(|member| member.site.is_some()).count();
+        self.nodes.set(value(nodes as u64));
+        self.nodes_connected.set(value(app.overlay_links.count() as u64));
+        let endpoints: usize = served.endpoints.values().map(|rows| rows.endpoints.len()).sum();
+        self.endpoints.set(value(endpoints as u64));
+        for (site, counts) in app.sites.counts() {
+            let labels: Labels = vec![("site".into(), site.to_string())];
+            self.site_origin_bytes.get_or_create(&labels).set(value(counts.origin_bytes));
+            self.site_distinct_bytes.get_or_create(&labels).set(value(counts.distinct_bytes));
+            self.site_metadata_bytes.get_or_create(&labels).set(value(counts.metadata_bytes));
+            self.site_wan_peak.get_or_create(&labels).set(value(counts.wan_peak_bytes_per_sec));
+        }
+    }
+}
+
+fn value(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
