@@ -91,8 +91,8 @@ impl Reopening {
 mod tests {
     use super::*;
     use crate::record::{HEARD_COUNTS, create_tables};
-    use redb::backends::FileBackend;
     use redb::StorageBackend;
+    use redb::backends::FileBackend;
     use std::io;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};

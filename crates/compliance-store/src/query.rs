@@ -2,8 +2,8 @@
 
 use crate::ingest::{endpoint_index, patch_index, site_index};
 use crate::record::{
-    BY_HEARD, CHAINS, COUNTERS, ChainRecord, ENDPOINTS, HEARD_COUNTS, Heard, INDEX, OUTCOMES, Outcome, PAIRS, Pair,
-    PairRecord, QUARANTINE, Quarantine, StoredOutcome, decode,
+    BY_HEARD, CHAINS, COUNTERS, ChainRecord, ENDPOINTS, EndpointKey, HEARD_COUNTS, Heard, INDEX, OUTCOMES, Outcome,
+    PAIRS, Pair, PairRecord, QUARANTINE, Quarantine, StoredOutcome, decode,
 };
 use crate::{Acknowledged, ComplianceStore, StoreError};
 use redb::{ReadTransaction, ReadableTable};
@@ -38,13 +38,15 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
-/// Counts of the endpoints that are known: heard within [`SILENCE_MAX`], with a whole chain.
+/// Counts of the endpoints that are known: heard within [`SILENCE_MAX`], with a whole chain; and the facts of the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Known endpoints by site and ring.
     pub known: BTreeMap<(SiteName, RingName), u64>,
     /// Their pairs by ring, patch, site and standing.
     pub pairs: BTreeMap<(RingName, PatchRef, SiteName, Standing), u64>,
+    /// Pairs of endpoints that have reported and are not known now, by ring, patch and site.
+    pub doubtful: BTreeMap<(RingName, PatchRef, SiteName), u64>,
 }
 
 impl ComplianceStore {
@@ -60,18 +62,39 @@ impl ComplianceStore {
 
     /// The endpoint's facts by patch.
     pub fn pairs(&self, endpoint: &EndpointId) -> Result<Vec<Pair>, StoreError> {
+        let found = self.database.read(|tx| pairs(tx, endpoint.as_bytes()))?;
+        let pair = |(patch, record): (PatchRef, PairRecord)| Pair {
+            patch,
+            standing: record.standing,
+            position: record.position,
+        };
+        Ok(found.into_iter().map(pair).collect())
+    }
+
+    /// Every pair of `patch`, by endpoint. O(pairs): for the drill-down of a retraction.
+    pub fn endpoints_of(&self, patch: &PatchRef) -> Result<Vec<(EndpointId, Standing)>, StoreError> {
+        let wanted = patch.to_string();
+        self.database.read(|tx| {
+            let mut found = Vec::new();
+            for row in tx.open_table(PAIRS)?.iter()? {
+                let (key, value) = row?;
+                let (endpoint, patch) = key.value();
+                if patch == wanted {
+                    let record: PairRecord = decode("pairs_1", value.value())?;
+                    found.push((EndpointId::from_bytes(endpoint), record.standing));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The epoch of the endpoint's newest chain, whether its reports count or wait.
+    pub fn epoch(&self, endpoint: &EndpointId) -> Result<Option<u32>, StoreError> {
         let key = *endpoint.as_bytes();
         self.database.read(|tx| {
-            let table = tx.open_table(PAIRS)?;
-            table
-                .range((key, "")..(key, "\u{7f}"))?
-                .map(|row| {
-                    let (key, value) = row?;
-                    let record: PairRecord = decode("pairs_1", value.value())?;
-                    let patch = key.value().1.parse().map_err(|_| StoreError::Dangling { table: "pairs_1" })?;
-                    Ok(Pair { patch, standing: record.standing, position: record.position })
-                })
-                .collect()
+            let table = tx.open_table(CHAINS)?;
+            let newest = table.range((key, 0)..=(key, u32::MAX))?.next_back().transpose()?;
+            Ok(newest.map(|(key, _)| key.value().1))
         })
     }
 
@@ -112,7 +135,7 @@ impl ComplianceStore {
         })
     }
 
-    /// Counts at `now`. O(counters + pairs of endpoints that are silent).
+    /// Counts at `now`. O(counters + pairs of endpoints that are silent or whose chain is broken).
     pub fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {
         self.database.read(|tx| tally(tx, now))
     }
@@ -188,24 +211,40 @@ fn tally(tx: &ReadTransaction, now: Timestamp) -> Result<Tally, StoreError> {
         tally.pairs.insert((name(ring)?, name(patch)?, name(site)?, standing), count.value());
     }
     take_out_silent(tx, &mut tally, now)?;
+    for row in tx.open_table(QUARANTINE)?.iter()? {
+        let (endpoint, _) = row?.0.value();
+        if let Some(heard) = heard(tx, &endpoint)?.filter(|heard| heard.broken.is_some()) {
+            for (patch, _) in pairs(tx, &endpoint)? {
+                *tally.doubtful.entry((heard.ring.clone(), patch, heard.site.clone())).or_default() += 1;
+            }
+        }
+    }
     Ok(tally)
 }
 
 fn take_out_silent(tx: &ReadTransaction, tally: &mut Tally, now: Timestamp) -> Result<(), StoreError> {
     let heard_from = now.as_millis().saturating_sub(u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX));
-    let pairs = tx.open_table(PAIRS)?;
     for row in tx.open_table(BY_HEARD)?.range(..(heard_from, [0; 32]))? {
         let (_, endpoint) = row?.0.value();
         let heard = heard(tx, &endpoint)?.ok_or(StoreError::Dangling { table: "heard_endpoints_1" })?;
         take_one(&mut tally.known, (heard.site.clone(), heard.ring.clone()));
-        for row in pairs.range((endpoint, "")..(endpoint, "\u{7f}"))? {
-            let (key, value) = row?;
-            let record: PairRecord = decode("pairs_1", value.value())?;
-            let patch = name(key.value().1)?;
-            take_one(&mut tally.pairs, (heard.ring.clone(), patch, heard.site.clone(), record.standing));
+        for (patch, pair) in pairs(tx, &endpoint)? {
+            take_one(&mut tally.pairs, (heard.ring.clone(), patch.clone(), heard.site.clone(), pair.standing));
+            *tally.doubtful.entry((heard.ring.clone(), patch, heard.site.clone())).or_default() += 1;
         }
     }
     Ok(())
+}
+
+fn pairs(tx: &ReadTransaction, endpoint: &EndpointKey) -> Result<Vec<(PatchRef, PairRecord)>, StoreError> {
+    let table = tx.open_table(PAIRS)?;
+    let rows = table.range((*endpoint, "")..(*endpoint, "\u{7f}"))?;
+    rows.map(|row| {
+        let (key, value) = row?;
+        let patch = key.value().1.parse().map_err(|_| StoreError::Dangling { table: "pairs_1" })?;
+        Ok((patch, decode("pairs_1", value.value())?))
+    })
+    .collect()
 }
 
 fn take_one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {

@@ -17,6 +17,9 @@ fn count_by_hand(store: &ComplianceStore, now: Timestamp) -> Tally {
     let mut tally = Tally::default();
     for (endpoint, heard) in store.all_heard().unwrap() {
         if heard.broken.is_some() || !sluice_compliance::is_heard(Some(heard.at), now) {
+            for pair in store.pairs(&endpoint).unwrap() {
+                *tally.doubtful.entry((heard.ring.clone(), pair.patch, heard.site.clone())).or_default() += 1;
+            }
             continue;
         }
         *tally.known.entry((heard.site.clone(), heard.ring.clone())).or_default() += 1;
@@ -62,7 +65,9 @@ async fn a_silent_endpoint_is_in_no_count_until_it_is_heard_again() {
     running.store.ingest(vec![report(1, 1, "1", OutcomeKind::Installed)]).await.unwrap();
     let later = NOW.plus(SILENCE_MAX + Duration::from_secs(1));
     assert_eq!(installed(&running.store, NOW), 1);
-    assert_eq!(running.store.tally(later).unwrap(), Tally::default());
+    let tally = running.store.tally(later).unwrap();
+    assert!(tally.known.is_empty() && tally.pairs.is_empty());
+    assert_eq!(tally.doubtful.values().sum::<u64>(), 1);
     let heartbeat = NewOutcome { received_at: later, ..report(1, 2, "", OutcomeKind::Heartbeat) };
     running.store.ingest(vec![heartbeat]).await.unwrap();
     assert_eq!(installed(&running.store, later), 1);
@@ -80,7 +85,9 @@ async fn a_cloned_device_leaves_every_count_with_its_evidence_kept_and_is_acknow
     let broken = Broken::Cloned { seq: 1 };
     assert_eq!(found.verdicts, [Verdict::Breaks(broken), Verdict::Quarantined(broken)]);
     assert!(found.acknowledged.is_empty());
-    assert_eq!(running.store.tally(NOW).unwrap(), Tally::default());
+    let tally = running.store.tally(NOW).unwrap();
+    assert!(tally.known.is_empty() && tally.pairs.is_empty());
+    assert_eq!(tally.doubtful.values().sum::<u64>(), 1);
     let quarantined = running.store.quarantined().unwrap();
     assert_eq!((quarantined.len(), &quarantined[0].payload), (1, &other.payload));
     assert_eq!(running.store.heard(&other.report.endpoint).unwrap().unwrap().broken, Some(broken));
