@@ -27,7 +27,9 @@ const CHUNKS_PER_REQUEST: u32 = 4;
 const REQUESTS_IN_FLIGHT: usize = 2;
 
 /// Reads chunks from the artifact and verifies them before they leave.
-struct DiskSource {
+struct DiskSource(Arc<Artifact>);
+
+struct Artifact {
     file: File,
     manifest: Manifest,
 }
@@ -38,10 +40,11 @@ impl ChunkSource for DiskSource {
     }
 
     async fn chunk(&self, _: &MemberKey, _: &ArtifactId, index: u32) -> Answer<ServedChunk> {
-        tokio::task::block_in_place(|| match self.read(index) {
-            Ok(chunk) => Answer::Here(chunk),
-            Err(_) => Answer::NotHere,
-        })
+        let artifact = Arc::clone(&self.0);
+        match tokio::task::spawn_blocking(move || artifact.read(index)).await {
+            Ok(Ok(chunk)) => Answer::Here(chunk),
+            _ => Answer::NotHere,
+        }
     }
 
     async fn have(&self, _: &MemberKey, _: &ArtifactId) -> Answer<Bytes> {
@@ -49,7 +52,7 @@ impl ChunkSource for DiskSource {
     }
 }
 
-impl DiskSource {
+impl Artifact {
     fn read(&self, index: u32) -> anyhow::Result<ServedChunk> {
         let range = self.manifest.range(index);
         let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
@@ -109,7 +112,7 @@ async fn transfer_async(
     let (server_key, client_key) = (DeviceKey::generate()?, DeviceKey::generate()?);
     let target = Arc::new(data.target()?);
     let manifest = Arc::new(data.manifest.clone());
-    let source = Arc::new(DiskSource { file: data.source, manifest: data.manifest });
+    let source = Arc::new(DiskSource(Arc::new(Artifact { file: data.source, manifest: data.manifest })));
     let mut listener = Listener::bind(carrier, &server_key)?;
     let address = listener.local_addr()?;
     let options = ServeOptions {

@@ -1,44 +1,68 @@
 //! Body buffers that come back: a chunk is read into memory that an earlier chunk no longer needs.
+//!
+//! One pool for the whole process, like an allocator: were it one for each connection, memory would grow with the number
+//! of peers.
 
 use bytes::{Bytes, BytesMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Buffers kept for reuse on one connection; more chunks than that may be out, they just cost an allocation.
-const BUFFERS_MAX: usize = 4;
+/// Buffers kept for reuse: what some eight busy connections have in their hands at once. Of 1 MiB mostly, at most 4 MiB,
+/// so 12 to 48 MiB.
+const BUFFERS_MAX: usize = 12;
 /// Smallest buffer: an average chunk, so that chunks of different sizes share buffers.
 const BUFFER_BYTES_MIN: usize = 1 << 20;
+/// Smaller bodies (`have`, small artifacts) are not worth holding a large buffer for.
+const POOLED_BYTES_MIN: usize = 64 << 10;
 
-/// The buffers of one connection: at most [`BUFFERS_MAX`] of the largest body that they held.
-#[derive(Debug, Default)]
+static SHARED: Buffers = Buffers::new();
+
+/// A pool of at most [`BUFFERS_MAX`] buffers.
+#[derive(Debug)]
 pub(crate) struct Buffers {
-    kept: Vec<BytesMut>,
-    next_evicted: usize,
+    kept: Mutex<Vec<BytesMut>>,
 }
 
 impl Buffers {
+    const fn new() -> Self {
+        Self { kept: Mutex::new(Vec::new()) }
+    }
+
+    /// The process's pool.
+    pub(crate) fn shared() -> &'static Self {
+        &SHARED
+    }
+
     /// An empty buffer with room for `bytes`. Its place in the pool is free until it is given back.
-    pub(crate) fn take(&mut self, bytes: usize) -> BytesMut {
-        // Small bodies (`have`, small artifacts) are not worth holding a large buffer for.
-        if bytes < BUFFER_BYTES_MIN / 16 {
+    pub(crate) fn take(&self, bytes: usize) -> BytesMut {
+        if bytes < POOLED_BYTES_MIN {
             return BytesMut::with_capacity(bytes);
         }
-        match self.kept.iter_mut().position(|buffer| buffer.try_reclaim(bytes)) {
-            Some(found) => self.kept.swap_remove(found),
-            None => BytesMut::with_capacity(bytes.max(BUFFER_BYTES_MIN)),
+        let mut kept = self.kept();
+        match kept.iter_mut().position(|buffer| buffer.try_reclaim(bytes)) {
+            Some(found) => kept.swap_remove(found),
+            None => {
+                drop(kept);
+                BytesMut::with_capacity(bytes.max(BUFFER_BYTES_MIN))
+            }
         }
     }
 
     /// Hands out what was read; the memory is reused once every clone of the result is dropped.
-    pub(crate) fn hand_out(&mut self, mut buffer: BytesMut) -> Bytes {
+    pub(crate) fn hand_out(&self, mut buffer: BytesMut) -> Bytes {
         let body = buffer.split().freeze();
-        if body.len() >= BUFFER_BYTES_MIN / 16 {
-            if self.kept.len() < BUFFERS_MAX {
-                self.kept.push(buffer);
-            } else {
-                self.next_evicted = (self.next_evicted + 1) % BUFFERS_MAX;
-                self.kept[self.next_evicted] = buffer;
+        if body.len() >= POOLED_BYTES_MIN {
+            let mut kept = self.kept();
+            if kept.len() >= BUFFERS_MAX {
+                // The oldest one is still held by somebody, who frees it.
+                kept.remove(0);
             }
+            kept.push(buffer);
         }
         body
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<BytesMut>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_dropped_body_gives_its_memory_to_the_next_one() {
-        let mut buffers = Buffers::default();
+        let buffers = Buffers::new();
         let mut places = std::collections::HashSet::new();
         for round in 0..100u8 {
             let mut buffer = buffers.take(300_000);
@@ -62,8 +86,8 @@ mod tests {
 
     #[test]
     fn a_body_that_is_still_held_is_never_overwritten() {
-        let mut buffers = Buffers::default();
-        let held: Vec<Bytes> = (0..20u8)
+        let buffers = Buffers::new();
+        let held: Vec<Bytes> = (0..30u8)
             .map(|round| {
                 let mut buffer = buffers.take(100_000);
                 buffer.extend_from_slice(&vec![round; 100_000]);
@@ -73,6 +97,6 @@ mod tests {
         for (round, body) in held.iter().enumerate() {
             assert!(body.iter().all(|byte| *byte == round as u8));
         }
-        assert!(buffers.kept.len() <= BUFFERS_MAX);
+        assert_eq!(buffers.kept().len(), BUFFERS_MAX);
     }
 }

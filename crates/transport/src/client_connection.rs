@@ -26,7 +26,7 @@ const READ_BYTES_MAX: u64 = 64 << 10;
 /// The task of one connection.
 pub struct ExchangeConnection<S> {
     reader: Reader<S>,
-    buffers: Buffers,
+    buffers: &'static Buffers,
     peer: MemberKey,
     events: mpsc::Sender<ExchangeEvent>,
 }
@@ -97,7 +97,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> ExchangeConnection<S> {
             counters,
             deadline: Instant::now() + limits.idle_timeout,
         };
-        Self { reader, buffers: Buffers::default(), peer, events }
+        Self { reader, buffers: Buffers::shared(), peer, events }
     }
 
     /// Runs until the connection ends, nobody can ask or listen any more, or it is cancelled.
