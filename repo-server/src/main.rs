@@ -3,7 +3,6 @@
 mod authority;
 mod authorize;
 mod clock;
-mod content_stub;
 mod counters;
 mod device_loop;
 mod draft;

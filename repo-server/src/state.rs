@@ -1,14 +1,15 @@
 //! What every request and task of the program shares.
 
 use crate::authority::Authority;
-use crate::content_stub::ContentStore;
 use crate::counters::{SiteLink, SiteLinks};
+use crate::draft::sha256_of;
 use crate::gauges::Gauges;
 use crate::operations::upload::BusyUploads;
 use crate::overlay_links::LinkTable;
 use crate::served::Served;
+use sluice_content_store::ContentStore;
 use sluice_identity::{DeviceKey, endpoint_id_of};
-use sluice_model::MemberKey;
+use sluice_model::{MemberKey, Sha256};
 use sluice_repo_store::Store;
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
@@ -66,6 +67,11 @@ impl App {
     /// What is served now.
     pub fn served(&self) -> Arc<Served> {
         self.authority.served()
+    }
+
+    /// SHA-256 of the first root: what enrolment tokens name, whatever roots follow.
+    pub fn root_sha256(&self) -> Option<Sha256> {
+        self.served().files.get("1.root.json").map(|bytes| sha256_of(bytes))
     }
 
     /// The way to the site of a device; devices that belong to none share one.

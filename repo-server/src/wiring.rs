@@ -4,7 +4,6 @@
 //! the stores' tasks follow; all within [`STOP_WITHIN`]. A task that ends without being told to stops the program.
 
 use crate::authority::Authority;
-use crate::content_stub::{ContentStore, StoreLimits};
 use crate::counters::SiteLinks;
 use crate::gauges::Gauges;
 use crate::operations::publish;
@@ -15,6 +14,7 @@ use crate::state::{App, Listening, Shared};
 use crate::{device_loop, http_loop, init, sweep_loop, timestamp_loop};
 use anyhow::{Context, anyhow, bail};
 use sluice_api::gossip::metadata_topic;
+use sluice_content_store::{ContentStore, StoreLimits};
 use sluice_identity::DeviceKey;
 use sluice_metadata::RepositoryProfile;
 use sluice_model::MemberAddresses;
@@ -96,10 +96,10 @@ async fn start(
     let (authority, tasks) = Authority::open(store.clone(), keyring, lease)?;
     let limits = StoreLimits {
         reserve_bytes: settings.store.reserve_bytes,
-        memory_bytes: settings.store.memory_bytes,
+        memory_bytes: usize::try_from(settings.store.memory_bytes).unwrap_or(usize::MAX),
         ..StoreLimits::default()
     };
-    let (content, writer) = ContentStore::open(&data.join("content"), limits).await?;
+    let (content, writer) = ContentStore::open(&data.join("content"), limits)?;
     let metrics = Metrics::default();
     let app = Arc::new(App {
         store,

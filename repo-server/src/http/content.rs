@@ -4,7 +4,6 @@
 //! has all. Each chunk is verified when it is read and judged again before it leaves, so a retraction cuts a download.
 
 use crate::clock;
-use crate::content_stub::ArtifactReader;
 use crate::http::authenticate::{Remote, authenticate};
 use crate::http::extract::Params;
 use crate::operations::Failure;
@@ -22,6 +21,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use sluice_api::problem::ProblemType;
 use sluice_content::range::{Conditions, Resource, Selection, select};
+use sluice_content_store::ArtifactReader;
 use sluice_model::{ReleasedArtifact, RingName, Sha256, TargetName};
 use sluice_rollout::{Freshness, Purpose, Verdict, WantedContent};
 use std::io;

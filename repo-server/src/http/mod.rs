@@ -13,6 +13,7 @@ mod retractions;
 mod route;
 mod router;
 pub mod serve;
+pub mod status;
 mod tuf;
 mod uploads;
 

@@ -1,6 +1,6 @@
 //! Assembles the two routers: plain HTTP for people and foreign clients, and the one behind device TLS.
 
-use crate::http::{admin, content, device, health, request, tuf};
+use crate::http::{admin, content, device, health, request, status, tuf};
 use crate::operations::Failure;
 use crate::state::Shared;
 use axum::Router;
@@ -21,6 +21,7 @@ pub fn public_router(app: &Shared) -> Router {
         .merge(tuf::routes())
         .merge(content::routes())
         .merge(health::routes())
+        .merge(status::public_routes())
         .route("/openapi.json", get(|| async { axum::Json(openapi()) }));
     finish(router, app)
 }

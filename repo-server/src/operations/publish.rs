@@ -9,6 +9,7 @@ use crate::operations::{Failure, deb, upload};
 use crate::state::App;
 use sluice_api::admin::{NewArtifact, NewPatch};
 use sluice_api::problem::ProblemType;
+use sluice_content_store::ImportError;
 use sluice_model::limits::ARTIFACTS_PER_PATCH_MAX;
 use sluice_model::{ArtifactId, DebFields, PatchRef, RingName, TargetName};
 use sluice_repo_store::audit::{self, NewAuditLine};
@@ -163,17 +164,11 @@ struct Cut {
 async fn cut_one(app: &App, cut: &mut Cut, artifact: &NewArtifact, fields: DebFields) -> Result<(), Failure> {
     // A second name for the same bytes: the store takes it, the upload stays until the record is durable.
     let link = LinkedFile::of(&upload::part_path(app, &artifact.upload)).await?;
-    let imported = app.content.import(&link.path).await.map_err(import_failure)?;
+    let imported = app.content.import(&link.path, Some(artifact.sha256), |_| ()).await;
+    let imported = imported.map_err(|error| import_failure(error, artifact))?;
     let found = &imported.cut;
     if !imported.was_known {
         cut.made.push(found.artifact);
-    }
-    if found.sha256 != artifact.sha256 {
-        let detail = format!(
-            "{} arrived with sha256 {}, but {} was promised; upload it again",
-            artifact.file_name, found.sha256, artifact.sha256
-        );
-        return Err(Failure::refused(ProblemType::DigestMismatch, detail));
     }
     let manifest = found.manifest.reference();
     cut.records.push(ArtifactRecord {
@@ -264,6 +259,7 @@ pub async fn sweep_content(app: &App) -> Result<(), Failure> {
         .flat_map(|record| record.artifacts)
         .map(|artifact| artifact.blake3)
         .collect();
+    upload::remove_links(app).await?;
     for artifact in app.content.artifacts() {
         if !wanted.contains(&artifact) {
             app.content.remove(&artifact).await.map_err(|error| Failure::broken("removing unused content", error))?;
@@ -293,6 +289,16 @@ impl Drop for LinkedFile {
     }
 }
 
-fn import_failure(error: crate::content_stub::ImportError) -> Failure {
-    Failure::broken("cutting an artifact", error)
+fn import_failure(error: ImportError, artifact: &NewArtifact) -> Failure {
+    match error {
+        ImportError::WrongSha256 { got, expected } => {
+            let detail = format!(
+                "{} arrived with sha256 {got}, but {expected} was promised; upload it again",
+                artifact.file_name
+            );
+            Failure::refused(ProblemType::DigestMismatch, detail)
+        }
+        ImportError::Io { source, .. } => upload::file_failure(source),
+        other => Failure::broken("cutting an artifact", other),
+    }
 }

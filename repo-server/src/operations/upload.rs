@@ -235,6 +235,17 @@ pub async fn sweep(app: &App) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Removes second names that a crash left of a publication; nobody may be publishing.
+pub async fn remove_links(app: &App) -> Result<(), Failure> {
+    let mut files = fs::read_dir(app.data.join("uploads")).await.map_err(file_failure)?;
+    while let Some(entry) = files.next_entry().await.map_err(file_failure)? {
+        if entry.path().extension().is_some_and(|extension| extension == "import") {
+            remove_file(entry.path()).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn is_old(entry: &fs::DirEntry) -> bool {
     let modified = entry.metadata().await.ok().and_then(|meta| meta.modified().ok());
     modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > Duration::from_secs(60))
