@@ -1,0 +1,98 @@
+//! `login`: asks for the token, checks it at the server, stores both.
+
+use crate::credentials::{Credentials, Given, read_bounded};
+use crate::failure::Failure;
+use crate::output::Output;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+const AFTER_HELP: &str = "\
+The token is read from --token-file, from the standard input, or asked for on a terminal; never from
+the command line, where other users could see it. It is tried at the server before it is stored.
+
+Examples:
+  sluice login http://127.0.0.1:8470
+  sluice login http://127.0.0.1:8470 --token-file /run/secrets/sluice
+  pass show sluice | sluice login http://127.0.0.1:8470";
+
+/// Store the address of a repo server and your token.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Login {
+    /// Address of the repo server.
+    #[arg(value_name = "URL")]
+    server: String,
+
+    /// File that holds the token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Login {
+    pub async fn run(self, given: &Given, output: &Output) -> Result<(), Failure> {
+        let path = given.path()?;
+        let url = self.server.trim_end_matches('/').to_owned();
+        // Before the token is asked for: a wrong address needs no token.
+        crate::credentials::check_not_in_clear(&url)?;
+        let token = self.read_token()?.trim().to_owned();
+        if token.is_empty() {
+            return Err(Failure::Usage(
+                "the token is empty; an admin makes one with `sluice token new --kind person`".into(),
+            ));
+        }
+        let credentials = Credentials { url, token };
+        let who = credentials.client()?.whoami().await?;
+        credentials.store(&path)?;
+        anstream::eprintln!("stored in {}", path.display());
+        output.report(&who)
+    }
+
+    fn read_token(&self) -> Result<String, Failure> {
+        if let Some(path) = &self.token_file {
+            let text = std::fs::File::open(path).and_then(read_bounded);
+            return text.map_err(|error| Failure::path("read", path, error));
+        }
+        let stdin = std::io::stdin();
+        let text = match stdin.is_terminal() {
+            true => ask_hidden(),
+            false => read_bounded(stdin.lock()),
+        };
+        text.map_err(|error| Failure::file("cannot read the token from the standard input", error))
+    }
+}
+
+/// A line from the terminal that is not shown.
+fn ask_hidden() -> std::io::Result<String> {
+    let mut stderr = std::io::stderr();
+    write!(stderr, "token: ")?;
+    stderr.flush()?;
+    let hidden = HiddenInput::begin()?;
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    drop(hidden);
+    writeln!(stderr)?;
+    read.map(|_| line)
+}
+
+/// The terminal does not echo while this lives.
+struct HiddenInput {
+    before: Termios,
+}
+
+impl HiddenInput {
+    fn begin() -> std::io::Result<Self> {
+        let before = tcgetattr(rustix::stdio::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HiddenInput {
+    fn drop(&mut self) {
+        // Nothing better can be done here than to try; the shell resets its terminal too.
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &self.before);
+    }
+}

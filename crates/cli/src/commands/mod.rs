@@ -1,0 +1,96 @@
+//! The commands, one file a group.
+
+mod approve;
+mod audit;
+mod completions;
+mod compliance;
+mod endpoints;
+mod explain;
+mod login;
+mod nodes;
+mod outcomes;
+mod patches;
+mod publish;
+mod retract;
+mod retractions;
+mod revoke;
+mod ring;
+mod site;
+mod status;
+mod token;
+mod whoami;
+
+use crate::arguments::Arguments;
+use crate::failure::Failure;
+use crate::output::Output;
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Store the address of a repo server and your token.
+    Login(login::Login),
+    /// Show whose token this is and what it may do.
+    Whoami(whoami::Whoami),
+    /// Show the repository at a glance.
+    Status(status::Show),
+    /// Upload files as a patch.
+    Publish(publish::Publish),
+    /// Approve a patch into a ring.
+    Approve(approve::Approve),
+    /// Retract a patch everywhere, by content.
+    Retract(retract::Retract),
+    /// Show retractions and how far they have come.
+    Retractions(retractions::Retractions),
+    /// List patches, or show one.
+    Patches(patches::List),
+    /// Sites, their networks and caps.
+    Site(site::Group),
+    /// Rings.
+    Ring(ring::Group),
+    /// Tokens that enrol devices or identify persons.
+    Token(token::Group),
+    /// List nodes with what they carried.
+    Nodes(nodes::List),
+    /// List endpoints.
+    Endpoints(endpoints::List),
+    /// Take a node or an endpoint out for good.
+    Revoke(revoke::Group),
+    /// List what endpoints reported.
+    Outcomes(outcomes::List),
+    /// Show who has what, by patch, site or endpoint.
+    Compliance(compliance::Show),
+    /// Say why an endpoint has what it has.
+    Explain(explain::Group),
+    /// List who did what.
+    Audit(audit::List),
+    /// Print a completion script for a shell.
+    Completions(completions::Print),
+}
+
+/// Runs one command.
+pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
+    let given = arguments.given();
+    let client = || given.resolve()?.client();
+    match arguments.command {
+        Command::Login(command) => command.run(&given, output).await,
+        Command::Completions(command) => command.run(output),
+        Command::Whoami(command) => command.run(&client()?, output).await,
+        Command::Status(command) => command.run(&client()?, output).await,
+        Command::Publish(command) => command.run(&client()?, output).await,
+        Command::Approve(command) => command.run(&client()?, output).await,
+        Command::Retract(command) => command.run(&client()?, output).await,
+        Command::Retractions(command) => command.run(&client()?, output).await,
+        Command::Patches(command) => command.run(&client()?, output).await,
+        Command::Site(command) => command.run(&client()?, output).await,
+        Command::Ring(command) => command.run(&client()?, output).await,
+        Command::Token(command) => command.run(&client()?, output).await,
+        Command::Nodes(command) => command.run(&client()?, output).await,
+        Command::Endpoints(command) => command.run(&client()?, output).await,
+        Command::Revoke(command) => command.run(&client()?, output).await,
+        Command::Outcomes(command) => command.run(&client()?, output).await,
+        Command::Compliance(command) => command.run(&client()?, output).await,
+        Command::Explain(command) => command.run(&client()?, output).await,
+        Command::Audit(command) => command.run(&client()?, output).await,
+    }
+}
