@@ -45,6 +45,9 @@ pub struct Installed {
     pub sha256: Vec<Sha256>,
     /// Its packages and their versions.
     pub packages: Vec<(PackageName, String)>,
+    /// Those of them that were not installed at all before: a rollback removes them again.
+    #[serde(default)]
+    pub added: Vec<PackageName>,
     /// When it was proven.
     pub at: Timestamp,
 }
@@ -61,6 +64,11 @@ pub struct Attempt {
     /// Class of the last failure, for instance `dependency`.
     pub class: String,
 }
+
+/// Class of an attempt that failed because no node delivered the bytes: nothing was touched, so it is repeated soon.
+pub const CLASS_DOWNLOAD: &str = "download";
+/// First wait after such an attempt; doubled up to [`RetryPolicy::first`].
+const DOWNLOAD_RETRY_FIRST: Duration = Duration::from_secs(5);
 
 /// How long to wait after failures: `first`, doubled by each further one, at most `most`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +89,12 @@ impl RetryPolicy {
     /// When the attempt after `attempt` may begin.
     pub fn next_at(&self, attempt: &Attempt) -> Timestamp {
         let doublings = attempt.failures.saturating_sub(1).min(20);
-        attempt.at.plus(self.first.saturating_mul(1 << doublings).min(self.most))
+        let (first, most) = if attempt.class == CLASS_DOWNLOAD {
+            (DOWNLOAD_RETRY_FIRST.min(self.first), self.first)
+        } else {
+            (self.first, self.most)
+        };
+        attempt.at.plus(first.saturating_mul(1 << doublings).min(most))
     }
 }
 

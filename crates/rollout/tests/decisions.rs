@@ -54,6 +54,7 @@ impl Endpoint {
             patch: format!("{patch}/{version}").parse().unwrap(),
             sha256: vec![Sha256::from_bytes([hash; 32])],
             packages: vec![(patch.parse().unwrap(), version.to_owned())],
+            added: Vec::new(),
             at: Timestamp::from_millis(5),
         });
         self
@@ -182,6 +183,19 @@ fn a_failed_attempt_is_repeated_only_after_a_wait_that_doubles() {
     let policy = RetryPolicy { first: Duration::from_secs(60), most: Duration::from_secs(600) };
     let many = Attempt { failures: u32::MAX, ..attempt };
     assert_eq!(policy.next_at(&many), Timestamp::from_millis(1_600_000));
+}
+
+#[test]
+fn a_failed_download_is_repeated_after_seconds_and_never_later_than_the_first_wait_of_other_failures() {
+    let policy = RetryPolicy { first: Duration::from_secs(60), most: Duration::from_secs(600) };
+    let attempt = |failures| Attempt {
+        patch: "jq/1.7".parse().unwrap(),
+        failures,
+        at: Timestamp::from_millis(0),
+        class: "download".into(),
+    };
+    assert_eq!(policy.next_at(&attempt(1)), Timestamp::from_millis(5_000));
+    assert_eq!(policy.next_at(&attempt(9)), Timestamp::from_millis(60_000));
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! Enrols this machine: verified metadata first, the secret last.
+
+use crate::clock;
+use crate::enrolment::Enrolment;
+use crate::folder::{DataFolder, FolderError};
+use sluice_api::device::DeviceKind;
+use sluice_api_client::{
+    Bootstrap, BootstrapError, EnrolmentTokenText, RepositoryClient, TokenError, bootstrap, enrol_request, refresh,
+};
+use sluice_identity::{DeviceKey, KeyFileError};
+use sluice_metadata::{RepositoryProfile, Trusted, View};
+use sluice_model::{EndpointId, RingName, SiteName, Tombstone};
+use sluice_state_store::{StateError, StateStore};
+use std::path::PathBuf;
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct EnrolRequest {
+    /// Base URL of the repository.
+    pub repository: String,
+    /// The token's text.
+    pub token: String,
+    /// Data folder.
+    pub data: PathBuf,
+    /// For people; the host name when empty.
+    pub name: Option<String>,
+    /// A development root is fine here.
+    pub accept_dev_root: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// What signed documents call this machine.
+    pub endpoint: EndpointId,
+    /// Where it belongs.
+    pub site: SiteName,
+    /// Which ring offers to it.
+    pub ring: Option<RingName>,
+}
+
+/// Why it was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// Not a token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The store.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The repository.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// A development root where nobody allowed one.
+    #[error(
+        "this repository's root is a development root: every key lies on one server. Add --accept-dev-root if that is meant; the token was not used"
+    )]
+    DevRoot,
+}
+
+/// Enrols, and stores what was verified.
+pub async fn run(request: EnrolRequest) -> Result<Enrolled, EnrolError> {
+    let token: EnrolmentTokenText = request.token.parse()?;
+    let folder = DataFolder::open(&request.data)?;
+    let key = DeviceKey::load_or_create(&folder.key())?;
+    let store = StateStore::open(folder.state())?;
+    let before = Enrolment::load(&store)?;
+    let boot = bootstrap(&request.repository, &token, clock::timestamp()).await?;
+    if boot.view.profile == RepositoryProfile::Dev && !request.accept_dev_root {
+        return Err(EnrolError::DevRoot);
+    }
+    let name = request.name.unwrap_or_else(host_name);
+    let form = enrol_request(&token, &boot.root_sha256, DeviceKind::Endpoint, name, Default::default(), &key);
+    let answer = boot.enrol(&form, &key).await?;
+    let enrolment = Enrolment {
+        repository: request.repository,
+        site: answer.site.clone(),
+        ring: answer.ring.clone(),
+        epoch: before.map_or(1, |before| before.epoch + 1),
+        accepts_dev_root: request.accept_dev_root,
+    };
+    // The answer's floor may name versions that are newer than what was verified a moment ago.
+    let (trusted, tombstones) = newest(&enrolment.repository, &boot, &answer.floor).await;
+    store.commit_metadata(&trusted, &tombstones)?;
+    store.raise_floor(&answer.floor)?;
+    store.put("document/fleet/roster", &boot.roster_bytes)?;
+    enrolment.save(&store)?;
+    Ok(Enrolled { endpoint: key.endpoint_id(), site: answer.site, ring: answer.ring })
+}
+
+type Files = Vec<(String, std::sync::Arc<[u8]>)>;
+
+/// Files that satisfy the floor: all of them when a second look gives newer ones, else the roots alone.
+async fn newest(repository: &str, boot: &Bootstrap, floor: &[(String, u64)]) -> (Files, Vec<Tombstone>) {
+    let mut trusted: Trusted = boot.trusted.clone();
+    trusted.set_floor(floor);
+    if let Ok(repository) = RepositoryClient::new(repository)
+        && let Ok(refreshed) = refresh(&trusted, &repository, clock::timestamp()).await
+        && let Ok(view) = View::of(&refreshed.trusted)
+    {
+        return (refreshed.trusted.files(), view.tombstones);
+    }
+    let mut files = boot.trusted.files();
+    files.retain(|(name, _)| name.ends_with(".root.json"));
+    (files, boot.view.tombstones.clone())
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "endpoint".to_owned() } else { name.to_owned() }
+}

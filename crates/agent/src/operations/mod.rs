@@ -1,0 +1,5 @@
+//! What the agent can be asked to do.
+
+pub mod enrol;
+pub mod explain;
+pub mod run;
