@@ -6,6 +6,8 @@ use crate::output::Format;
 use clap::Parser;
 use std::path::PathBuf;
 
+const GLOBAL: &str = "Options of every command";
+
 const AFTER_HELP: &str = "\
 Examples:
   sluice login http://127.0.0.1:8470              store address and token
@@ -18,7 +20,7 @@ Examples:
 Exit codes:
   0  done
   1  the server refused; it says why and what to do
-  2  the command line, the address or the credentials cannot be used; nothing was sent
+  2  the command line, the address or the credentials cannot be used; nothing was changed
   3  the server cannot be reached
   4  a file of this machine cannot be read or written
   5  the answer is not one of a Sluice server of this version
@@ -31,16 +33,16 @@ Environment:
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub struct Arguments {
-    /// How results are printed.
-    #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]
+    /// How results are printed: for people, or as the admin API's own JSON.
+    #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT", help_heading = GLOBAL)]
     pub output: Format,
 
     /// Address of the repo server [env: SLUICE_URL] [default: the one that `login` stored].
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     pub url: Option<String>,
 
     /// Credentials file [default: $XDG_CONFIG_HOME/sluice/credentials.toml].
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub credentials: Option<PathBuf>,
 
     #[command(subcommand)]

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The server answered with a problem.
     Refused = 1,
-    /// The command line, the address or the credentials cannot be used; nothing was sent.
+    /// The command line, the address or the credentials cannot be used; nothing was changed.
     Usage = 2,
     /// The server cannot be reached.
     Unreachable = 3,
@@ -24,7 +24,7 @@ pub enum Exit {
 /// Why a command ends without success.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Nothing was sent.
+    /// The command line, the address or the credentials; nothing was changed.
     #[error("{0}")]
     Usage(String),
     /// A local file.

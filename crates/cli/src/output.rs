@@ -7,12 +7,11 @@ use serde::Serialize;
 use sluice_model::Timestamp;
 use std::io::Write;
 
-/// `-o`.
+/// `-o`: a table for people, or the fields of the admin API for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    // No doc comments here: clap would print them in every help as a list of three lines.
     Table,
-    /// For programs: the fields of the admin API.
     Json,
 }
 

@@ -7,8 +7,8 @@ use sluice_api_client::AdminClient;
 use sluice_model::{PatchRef, RingName};
 
 const AFTER_HELP: &str = "\
-Endpoints of the ring are offered the patch as soon as their site has the new metadata. A publisher cannot
-approve what he published.
+Endpoints of the ring are offered the patch as soon as their site has the new metadata.
+A publisher cannot approve what he published.
 
 Example:
   sluice approve openssl/3.0.22-1 --ring pilot";

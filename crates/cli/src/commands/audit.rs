@@ -7,7 +7,8 @@ use sluice_api_client::AdminClient;
 use sluice_model::Timestamp;
 
 const AFTER_HELP: &str = "\
-Oldest first; refused attempts are listed too. Each line carries the hash of the one before it (JSON form).
+Oldest first; refused attempts are listed too. Each line carries the hash of the one before it
+(JSON form).
 
 Examples:
   sluice audit

@@ -10,7 +10,8 @@ use sluice_api_client::{AdminClient, ComplianceBy};
 use sluice_model::Timestamp;
 
 const AFTER_HELP: &str = "\
-`unknown` counts endpoints without a fresh word; nothing is assumed of them. Only `installed` is proven.
+`unknown` counts endpoints without a fresh word; nothing is assumed of them. Only `installed` is
+proven.
 
 Examples:
   sluice compliance patches

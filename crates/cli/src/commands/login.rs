@@ -8,8 +8,9 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-The token is read from --token-file, from the standard input, or asked for on a terminal; never from
-the command line, where other users could see it. It is tried at the server before it is stored.
+The token is read from --token-file, from the standard input, or asked for on a terminal; never
+from the command line, where other users could see it. It is tried at the server before it is
+stored.
 
 Examples:
   sluice login http://127.0.0.1:8470

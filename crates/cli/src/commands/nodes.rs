@@ -8,7 +8,8 @@ use sluice_api_client::AdminClient;
 use sluice_model::Timestamp;
 
 const AFTER_HELP: &str = "\
-Counters begin at a node's start. Peers that a node banned, and a node's troubles, follow the table.
+Counters begin at a node's start. Peers that a node banned, and a node's troubles, follow the
+table.
 
 Examples:
   sluice nodes

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
-All files together are one patch: an endpoint installs all of them in one transaction or none. The sha256
-of each file is computed here and compared with what arrived. An upload that breaks off is taken up where
-the server stands; run the command again if it gave up.
+All files together are one patch: an endpoint installs all of them in one transaction or none.
+The sha256 of each file is computed here and compared with what arrived. An upload that breaks
+off is taken up where the server stands; run the command again if it gave up.
 
 Examples:
   sluice publish openssl_3.0.22-1_amd64.deb --name openssl --patch-version 3.0.22-1 \\

@@ -7,8 +7,8 @@ use sluice_api_client::AdminClient;
 use sluice_model::PatchRef;
 
 const AFTER_HELP: &str = "\
-Every node stops serving the content, by hash; endpoints that have it go back to the version before. It cannot
-be undone here: the same bytes can never be published again.
+Every node stops serving the content, by hash; endpoints that have it go back to the version
+before. It cannot be undone here: the same bytes can never be published again.
 
 Examples:
   sluice retract openssl/3.0.22-1 --reason 'crashes at boot'

@@ -23,7 +23,8 @@ enum Command {
 }
 
 const AFTER_HELP: &str = "\
-A device's token works once and for one hour, a person's for 90 days, unless --valid-secs says otherwise.
+A device's token works once and for one hour, a person's for 90 days, unless --valid-secs says
+otherwise.
 
 Examples:
   sluice token new --kind node --site lyon
