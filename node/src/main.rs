@@ -19,6 +19,8 @@ mod origin;
 mod overlay_loop;
 mod report_loop;
 mod status_loop;
+#[cfg(test)]
+mod testing;
 mod trouble;
 mod view;
 mod wiring;

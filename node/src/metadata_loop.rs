@@ -121,7 +121,10 @@ impl MetadataLoop {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the origin's metadata was refused; what was trusted stays in force");
+                tracing::warn!(
+                    error = chain(&error),
+                    "the origin's metadata was refused; what was trusted stays in force"
+                );
                 Ok(())
             }
         }
@@ -139,8 +142,9 @@ impl MetadataLoop {
             Err(MetadataError::Missing { .. }) => (self.judge_hint(&view, &bundle), None),
             Err(error) => (judge_refusal(&error), None),
         };
-        // The overlay loop may have given up waiting; the metadata is taken all the same.
-        drop(verdict.send(judged));
+        if verdict.send(judged).is_err() {
+            tracing::debug!("a verdict came too late; the metadata is taken all the same");
+        }
         match next {
             Some(trusted) => self.take_up(trusted, &Documents::new()).await,
             None => Ok(()),
@@ -170,7 +174,10 @@ impl MetadataLoop {
         let said = match View::of(&trusted) {
             Ok(said) => said,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "verified metadata has no meaning; what was trusted stays in force");
+                tracing::warn!(
+                    error = chain(&error),
+                    "verified metadata has no meaning; what was trusted stays in force"
+                );
                 return Ok(());
             }
         };
@@ -185,7 +192,10 @@ impl MetadataLoop {
         let next = match advance::build(&current.place(), trusted, documents, &current.tombstones, arrived_at) {
             Ok(next) => next,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "verified metadata cannot be used; what was trusted stays in force");
+                tracing::warn!(
+                    error = chain(&error),
+                    "verified metadata cannot be used; what was trusted stays in force"
+                );
                 return Ok(());
             }
         };
@@ -199,10 +209,14 @@ impl MetadataLoop {
     /// Deletes retracted content that was not deleted before (`done`) and says so.
     async fn fence(&self, view: &NodeView, done: &HashSet<ArtifactId>) {
         for artifact in retracted(view).difference(done) {
+            let is_here = self.content.reader(artifact).is_some();
             match self.content.remove(artifact).await {
-                Ok(_) => tracing::info!(%artifact, "retracted content is gone from this node"),
+                Ok(()) if !is_here => {}
+                Ok(()) => tracing::info!(%artifact, "retracted content is gone from this node"),
                 // It is not served all the same: the view names its tombstone.
-                Err(error) => tracing::error!(%artifact, error = chain(&error), "retracted content could not be deleted"),
+                Err(error) => {
+                    tracing::error!(%artifact, error = chain(&error), "retracted content could not be deleted")
+                }
             }
         }
         let serial = view.tombstone_serial();
@@ -241,16 +255,4 @@ async fn pending(walk: &mut Option<Walk>) -> Result<Walked, WalkError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use sluice_metadata::RoleName;
-
-    #[test]
-    fn old_metadata_is_ignored_and_wrong_metadata_is_held_against_its_sender() {
-        let role = RoleName::timestamp();
-        let old = MetadataError::Rollback { role: role.clone(), found: 3, trusted: 4 };
-        assert_eq!(judge_refusal(&old), Verdict::Ignore);
-        let forked = MetadataError::SameVersionOtherBytes { role, version: 4 };
-        assert_eq!(judge_refusal(&forked), Verdict::Reject);
-    }
-}
+mod tests;

@@ -42,8 +42,8 @@ pub struct ReportLoop {
 enum Sent {
     /// The spool is empty.
     Nothing,
-    /// This many left the spool.
-    Settled(usize),
+    /// Some left the spool.
+    Settled,
     /// The origin could not be asked or does not want the batch: later.
     Later,
     /// The origin cannot read the batch: one by one, to find which.
@@ -61,7 +61,7 @@ impl ReportLoop {
                 sent = self.send_batch(batch_max) => sent?,
             };
             let wait = match sent {
-                Sent::Settled(_) => {
+                Sent::Settled => {
                     backoff.reset();
                     batch_max = (batch_max * 2).min(REPORTS_PER_BATCH_MAX);
                     continue;
@@ -113,10 +113,10 @@ impl ReportLoop {
             .filter(|(index, _)| is_all_stored || is_refused(*index))
             .map(|(_, report)| report.position)
             .collect();
-        let count = settled.len();
+        let is_stuck = settled.is_empty();
         let store = self.store.clone();
         blocking(move || store.settle_spool(&settled, &acks)).await?;
-        Ok(if count == 0 { Sent::Later } else { Sent::Settled(count) })
+        Ok(if is_stuck { Sent::Later } else { Sent::Settled })
     }
 
     async fn on_failure(&self, waiting: &[SpooledReport], error: &ClientError) -> Result<Sent, StateError> {
@@ -133,7 +133,7 @@ impl ReportLoop {
         );
         let (store, position) = (self.store.clone(), report.position);
         blocking(move || store.settle_spool(&[position], &[])).await?;
-        Ok(Sent::Settled(1))
+        Ok(Sent::Settled)
     }
 }
 

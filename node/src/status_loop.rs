@@ -110,14 +110,11 @@ impl StatusLoop {
             chunks_led: counters.chunks_led.get(),
             corrupt_chunks: counters.corrupt_chunks.get(),
             wan_peak_bytes_per_sec: counters.wan_peak_bytes_per_sec(),
-            stored_bytes: self.content.usage().stored_bytes,
+            stored_bytes: self.content.usage().map_or(0, |usage| usage.stored_bytes),
             spooled_reports,
             fenced_serial: *self.fenced.borrow(),
             timestamp_version: self.view.load().timestamp_version,
-            banned: bans
-                .into_iter()
-                .map(|ban| BannedPeer { peer: ban.peer, at: ban.at, reason: ban.reason })
-                .collect(),
+            banned: bans.into_iter().map(|ban| BannedPeer { peer: ban.peer, at: ban.at, reason: ban.reason }).collect(),
             trouble: self.trouble.get(),
         }
     }

@@ -93,15 +93,14 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
     let counters = Counters::new(&metrics);
     let trouble = Trouble::default();
     let throttles = Throttles::of(&first);
-    let origin =
-        Arc::new(Origin::new(key.clone(), joined.origin_addresses, throttles.wan.clone(), counters.clone()));
+    let origin = Arc::new(Origin::new(key.clone(), joined.origin_addresses, throttles.wan.clone(), counters.clone()));
     origin.follow(&first.roster)?;
     let limits = StoreLimits {
         reserve_bytes: settings.cache.reserve_bytes,
-        memory_bytes: settings.cache.memory_bytes,
+        memory_bytes: usize::try_from(settings.cache.memory_bytes).unwrap_or(usize::MAX),
         ..StoreLimits::default()
     };
-    let (content, content_task) = ContentStore::open(data.join("content"), limits)?;
+    let (content, content_task) = ContentStore::open(&data.join("content"), limits)?;
 
     let http_listener = bind_http(settings.listen.http).await?;
     let listen_limits = ListenLimits { link: LinkKind::Lan, ..ListenLimits::default() };

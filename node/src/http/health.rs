@@ -86,7 +86,8 @@ pub async fn metrics(State(node): State<NodeHttp>) -> Response {
     set(&gauges.lease_remaining_secs, view.lease_until.since(now).as_secs());
     set(&gauges.metadata_age_secs, now.since(view.issued_at).as_secs());
     set(&gauges.fenced_serial, *node.fenced.borrow());
-    set(&gauges.stored_bytes, node.content.usage().stored_bytes);
+    // A disk that does not answer is no reason to hide everything else.
+    set(&gauges.stored_bytes, node.content.usage().map_or(0, |usage| usage.stored_bytes));
     set(&gauges.wan_peak, node.counters.wan_peak_bytes_per_sec());
     let store = node.store.clone();
     if let Ok(Ok(count)) = tokio::task::spawn_blocking(move || store.spooled_count()).await {

@@ -4,7 +4,7 @@
 
 use super::NodeHttp;
 use super::caller::Caller;
-use super::problem::Refusal;
+use super::problem::{Refusal, chain};
 use axum::body::Body;
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -46,7 +46,8 @@ pub async fn accept(
             Err(reason) => refused.push(RefusedReport { index, reason }),
         }
     }
-    let stored = if good.is_empty() { 0 } else { node.spool.append(good).await.map_err(|error| spool_refusal(&error))? };
+    let stored =
+        if good.is_empty() { 0 } else { node.spool.append(good).await.map_err(|error| spool_refusal(&error))? };
     if stored > 0 {
         node.spooled.notify_one();
     }
@@ -117,8 +118,8 @@ fn check(report: &DsseEnvelope, endpoint: &Endpoint) -> Result<(), String> {
     }
     let payload = dsse::verify(report, endpoint.key.as_bytes(), OUTCOME_REPORT_TYPE)
         .map_err(|error| format!("not signed by the endpoint that sent it: {error}"))?;
-    let payload: OutcomeReport =
-        serde_json::from_slice(&payload).map_err(|error| format!("not an outcome report: {error}"))?;
+    let payload =
+        OutcomeReport::from_payload(&payload).map_err(|error| format!("not an outcome report: {}", chain(&error)))?;
     if payload.endpoint != endpoint.id {
         return Err("it speaks for another endpoint".to_owned());
     }
@@ -128,10 +129,15 @@ fn check(report: &DsseEnvelope, endpoint: &Endpoint) -> Result<(), String> {
 fn spool_refusal(error: &StateError) -> Refusal {
     match error {
         StateError::Full { .. } => Refusal::new(ProblemType::Full, error.to_string()),
-        StateError::Closed => Refusal::new(ProblemType::NotReady, "the node is stopping; send the batch to another one"),
+        StateError::Closed => {
+            Refusal::new(ProblemType::NotReady, "the node is stopping; send the batch to another one")
+        }
         _ if error.is_disk_full() => {
             Refusal::new(ProblemType::Full, "the node's disk is full; free some room there, or use another node")
         }
         _ => Refusal::broken("spooling reports", error),
     }
 }
+
+#[cfg(test)]
+mod tests;

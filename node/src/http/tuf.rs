@@ -1,1 +1,6 @@
 //! Being written.
+
+/// The routes.
+pub fn routes() -> axum::Router<super::NodeHttp> {
+    axum::Router::new()
+}
