@@ -30,8 +30,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// `12 s ago`, or `in 23 h`.
+/// `12 s ago`, `just now`, or `in 23 h`.
 pub fn relative(time: Timestamp, now: Timestamp) -> String {
+    if now.since(time) < Duration::from_secs(1) && time <= now {
+        return "just now".to_owned();
+    }
     if time > now { format!("in {}", duration(time.since(now))) } else { format!("{} ago", duration(now.since(time))) }
 }
 
@@ -64,5 +67,6 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         assert_eq!(relative(Timestamp::from_millis(988_000), now), "12 s ago");
         assert_eq!(relative(Timestamp::from_millis(2_000_000), now), "in 16 min");
+        assert_eq!(relative(now, now), "just now");
     }
 }

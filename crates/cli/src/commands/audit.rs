@@ -7,8 +7,7 @@ use sluice_api_client::AdminClient;
 use sluice_model::Timestamp;
 
 const AFTER_HELP: &str = "\
-Oldest first; refused attempts are listed too. Each line carries the hash of the one before it
-(JSON form).
+Oldest first. Each line carries a hash over the line before it and itself (JSON form).
 
 Examples:
   sluice audit
