@@ -10,6 +10,7 @@ mod gauges;
 mod http;
 mod http_loop;
 mod init;
+mod node_board;
 mod operations;
 mod origin;
 mod overlay_links;

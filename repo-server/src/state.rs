@@ -4,9 +4,12 @@ use crate::authority::Authority;
 use crate::counters::{SiteLink, SiteLinks};
 use crate::draft::sha256_of;
 use crate::gauges::Gauges;
+use crate::node_board::NodeBoard;
+use crate::operations::audited::RefusalBudget;
 use crate::operations::upload::BusyUploads;
 use crate::overlay_links::LinkTable;
 use crate::served::Served;
+use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::ContentStore;
 use sluice_identity::{DeviceKey, endpoint_id_of};
 use sluice_model::{MemberKey, Sha256};
@@ -46,6 +49,12 @@ pub struct App {
     pub sites: SiteLinks,
     /// Who is connected over the overlay.
     pub overlay_links: LinkTable,
+    /// Outcome reports, facts and counters.
+    pub compliance: ComplianceStore,
+    /// What nodes say of themselves.
+    pub board: NodeBoard,
+    /// How many refusals may still be written to the audit log.
+    pub refusals: RefusalBudget,
     /// Uploads in use by a request.
     pub busy_uploads: BusyUploads,
     /// Where the listeners are, once they are bound.

@@ -3,9 +3,11 @@
 //! Start: keys and stores, listeners, then tasks. Stop: SIGTERM or SIGINT cancels the front tasks; when they are done
 //! the stores' tasks follow; all within [`STOP_WITHIN`]. A task that ends without being told to stops the program.
 
-use crate::authority::Authority;
+use crate::authority::{Authority, AuthorityTasks};
 use crate::counters::SiteLinks;
 use crate::gauges::Gauges;
+use crate::node_board::NodeBoard;
+use crate::operations::audited::RefusalBudget;
 use crate::operations::publish;
 use crate::operations::upload::BusyUploads;
 use crate::overlay_links::LinkTable;
@@ -14,12 +16,13 @@ use crate::state::{App, Listening, Shared};
 use crate::{device_loop, http_loop, init, sweep_loop, timestamp_loop};
 use anyhow::{Context, anyhow, bail};
 use sluice_api::gossip::metadata_topic;
-use sluice_content_store::{ContentStore, StoreLimits};
+use sluice_compliance_store::ComplianceStore;
+use sluice_content_store::{ContentStore, StoreLimits, WriterTask};
 use sluice_identity::DeviceKey;
 use sluice_metadata::RepositoryProfile;
 use sluice_model::MemberAddresses;
 use sluice_overlay::{Overlay, OverlayConfig};
-use sluice_repo_store::Store;
+use sluice_repo_store::{Store, members};
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
 use sluice_transport::{DeviceListener, ListenLimits};
@@ -89,38 +92,13 @@ async fn start(
     (front_tasks, front): (&mut Tasks, &CancellationToken),
     (store_tasks, stores): (&mut Tasks, &CancellationToken),
 ) -> anyhow::Result<Shared> {
-    let device_key = DeviceKey::load(&data.join("device.key")).context("reading the device key")?;
-    let keyring = init::load_keys(&data.join("keys"))?;
-    let store = Store::open(&data.join("repo.redb")).context("is another sluice-repo serving this folder?")?;
     let lease = Duration::from_secs(settings.lease.serving_secs);
-    let (authority, tasks) = Authority::open(store.clone(), keyring, lease)?;
-    let limits = StoreLimits {
-        reserve_bytes: settings.store.reserve_bytes,
-        memory_bytes: usize::try_from(settings.store.memory_bytes).unwrap_or(usize::MAX),
-        ..StoreLimits::default()
-    };
-    let (content, writer) = ContentStore::open(&data.join("content"), limits)?;
-    let metrics = Metrics::default();
-    let app = Arc::new(App {
-        store,
-        authority,
-        device_key,
-        gauges: Gauges::new(&metrics),
-        metrics,
-        settings,
-        boot: boot_id()?,
-        content,
-        publishing: tokio::sync::Mutex::new(()),
-        sites: SiteLinks::default(),
-        overlay_links: LinkTable::default(),
-        busy_uploads: BusyUploads::default(),
-        data,
-        listening: OnceLock::new(),
-    });
+    let Opened { app, authority_tasks: tasks, writer, reports_writer } = open(settings, data)?;
     spawn(store_tasks, "content writer", {
         let stop = stores.clone();
         async move { Ok(writer.run(stop).await?) }
     });
+    spawn(store_tasks, "outcome reports", infallible(reports_writer.run(stores.clone())));
 
     let listen = &app.settings.listen;
     let http = TcpListener::bind(listen.http).await.with_context(|| cannot_listen(listen.http, "http"))?;
@@ -156,6 +134,57 @@ async fn start(
         async move { Ok(follow.run(stop).await?) }
     });
     Ok(app)
+}
+
+/// The program's state and the tasks that must run for it to move.
+pub struct Opened {
+    /// What requests and tasks share.
+    pub app: Shared,
+    /// Ends of the authority.
+    pub authority_tasks: AuthorityTasks,
+    /// Fills artifact files.
+    pub writer: WriterTask,
+    /// Writes outcome reports.
+    pub reports_writer: sluice_compliance_store::WriterTask,
+}
+
+/// Opens keys and stores of the repository in `data`; binds nothing.
+pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
+    let device_key = DeviceKey::load(&data.join("device.key")).context("reading the device key")?;
+    let keyring = init::load_keys(&data.join("keys"))?;
+    let store = Store::open(&data.join("repo.redb")).context("is another sluice-repo serving this folder?")?;
+    let lease = Duration::from_secs(settings.lease.serving_secs);
+    let (authority, authority_tasks) = Authority::open(store.clone(), keyring, lease)?;
+    let limits = StoreLimits {
+        reserve_bytes: settings.store.reserve_bytes,
+        memory_bytes: usize::try_from(settings.store.memory_bytes).unwrap_or(usize::MAX),
+        ..StoreLimits::default()
+    };
+    let (content, writer) = ContentStore::open(&data.join("content"), limits)?;
+    let (compliance, reports_writer) =
+        ComplianceStore::open(&data.join("compliance.redb")).context("opening the compliance database")?;
+    let board = NodeBoard::load(store.read(|tx| members::words(tx))?);
+    let metrics = Metrics::default();
+    let app = Arc::new(App {
+        store,
+        authority,
+        device_key,
+        gauges: Gauges::new(&metrics),
+        metrics,
+        settings,
+        boot: boot_id()?,
+        content,
+        publishing: tokio::sync::Mutex::new(()),
+        sites: SiteLinks::default(),
+        overlay_links: LinkTable::default(),
+        compliance,
+        board,
+        refusals: RefusalBudget::default(),
+        busy_uploads: BusyUploads::default(),
+        data,
+        listening: OnceLock::new(),
+    });
+    Ok(Opened { app, authority_tasks, writer, reports_writer })
 }
 
 fn spawn(tasks: &mut Tasks, name: &'static str, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {

@@ -1,6 +1,8 @@
 //! Every route of the admin API below `/v1`, each with its action.
 
-use super::{Route, patches, retractions, status, uploads};
+use super::{
+    Route, audit, compliance, endpoints, nodes, outcomes, patches, retractions, sites, status, tokens, uploads,
+};
 
 /// All of them; [`super::router`] puts each behind its guard.
 pub fn routes() -> Vec<Route> {
@@ -9,5 +11,12 @@ pub fn routes() -> Vec<Route> {
     routes.extend(uploads::routes());
     routes.extend(patches::routes());
     routes.extend(retractions::routes());
+    routes.extend(sites::routes());
+    routes.extend(tokens::routes());
+    routes.extend(nodes::routes());
+    routes.extend(endpoints::routes());
+    routes.extend(outcomes::routes());
+    routes.extend(compliance::routes());
+    routes.extend(audit::routes());
     routes
 }

@@ -1,11 +1,17 @@
 //! HTTP of the repo server: one file per resource. Handlers read the request, call one operation and write the answer.
 
 mod admin;
+mod audit;
 mod authenticate;
+mod compliance;
 pub mod content;
+mod csv_table;
 pub mod device;
+mod endpoints;
 pub mod extract;
 mod health;
+mod nodes;
+mod outcomes;
 mod patches;
 pub mod problem;
 pub mod request;
@@ -13,10 +19,14 @@ mod retractions;
 mod route;
 mod router;
 pub mod serve;
+mod sites;
 pub mod status;
+mod tokens;
 mod tuf;
 mod uploads;
 
 pub use authenticate::{DeviceCaller, Remote};
 pub use route::{Route, route};
+#[cfg(test)]
+pub use router::admin_actions;
 pub use router::{device_router, openapi, public_router};

@@ -51,3 +51,20 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     }
     admin.into_openapi()
 }
+
+/// Every documented operation of the admin API with the action that it declares.
+#[cfg(test)]
+pub fn admin_actions() -> Vec<(String, String, crate::authorize::Action)> {
+    let mut actions = Vec::new();
+    for route in admin::routes() {
+        let action = route.action;
+        let document = OpenApiRouter::new().routes(route.handlers).into_openapi();
+        let document = serde_json::to_value(document).expect("an OpenAPI document is JSON");
+        for (path, item) in document["paths"].as_object().into_iter().flatten() {
+            for method in item.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()) {
+                actions.push((method, path.clone(), action));
+            }
+        }
+    }
+    actions
+}

@@ -44,7 +44,12 @@ impl RefusalBudget {
 }
 
 /// A line for something that was done.
-pub fn done(who: impl ToString, action: &'static str, subject: impl ToString, detail: impl Into<String>) -> NewAuditLine {
+pub fn done(
+    who: impl ToString,
+    action: &'static str,
+    subject: impl ToString,
+    detail: impl Into<String>,
+) -> NewAuditLine {
     NewAuditLine {
         at: clock::timestamp(),
         who: who.to_string(),

@@ -5,8 +5,8 @@
 use crate::draft::Draft;
 use crate::operations::Failure;
 use sluice_model::{
-    EndpointRow, EndpointRows, EndpointState, Limits, Member, MemberKind, PlainNetwork, Revoked, RingName, Roster, Site,
-    SiteLimits, SiteName, Topology,
+    EndpointRow, EndpointRows, EndpointState, Limits, Member, MemberKind, PlainNetwork, Revoked, RingName, Roster,
+    Site, SiteLimits, SiteName, Topology,
 };
 use sluice_repo_store::WriteTx;
 use sluice_repo_store::members::{self, EndpointRecord, NodeRecord};
@@ -94,12 +94,10 @@ pub fn topology(sites: &[SiteRecord]) -> Topology {
 pub fn limits(sites: &[SiteRecord], default_rings: Vec<RingName>) -> Limits {
     let mut limits = Limits { schema: 1, plain_rings: default_rings, ..Limits::default() };
     for site in sites {
-        let caps = SiteLimits {
-            wan_bytes_per_sec: site.wan_bytes_per_sec,
-            serve_bytes_per_sec: site.serve_bytes_per_sec,
-        };
+        let caps =
+            SiteLimits { wan_bytes_per_sec: site.wan_bytes_per_sec, serve_bytes_per_sec: site.serve_bytes_per_sec };
         limits.sites.insert(site.name.clone(), caps);
-        for rings in &site.plain_rings {
+        if let Some(rings) = &site.plain_rings {
             let network = |network: &sluice_model::Network| PlainNetwork { network: *network, rings: rings.clone() };
             limits.plain_networks.extend(site.boundaries.iter().map(network));
         }
@@ -152,8 +150,7 @@ mod tests {
         };
         let pilot: RingName = "pilot".parse().unwrap();
         let production: RingName = "production".parse().unwrap();
-        let sites =
-            [site("lyon", "10.1.0.0/16", Some(vec![pilot.clone()])), site("brno", "10.2.0.0/16", None)];
+        let sites = [site("lyon", "10.1.0.0/16", Some(vec![pilot.clone()])), site("brno", "10.2.0.0/16", None)];
         let limits = limits(&sites, vec![production.clone()]);
         assert_eq!(limits.plain_rings_for("10.1.2.3".parse().unwrap()), [pilot]);
         assert_eq!(limits.plain_rings_for("10.2.2.3".parse().unwrap()), [production]);

@@ -2,8 +2,8 @@
 
 use crate::authorize::Principal;
 use crate::draft::Draft;
-use crate::operations::Failure;
 use crate::operations::approve::no_such_patch;
+use crate::operations::{Failure, compliance};
 use crate::state::App;
 use sluice_api::admin::{FencedNode, Retraction};
 use sluice_api::problem::ProblemType;
@@ -11,7 +11,6 @@ use sluice_model::limits::TEXT_CHARS_MAX;
 use sluice_model::{ArtifactId, MemberKind, PatchRef, RetractedContent, Roster, Sha256, Tombstone};
 use sluice_repo_store::WriteTx;
 use sluice_repo_store::audit::{self, NewAuditLine};
-use sluice_repo_store::members::{self, NodeWord};
 use sluice_repo_store::patches::{self, PatchRecord};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -161,20 +160,25 @@ async fn drop_bytes(app: &App, content: Vec<ArtifactId>) {
 
 /// How far retractions have come: which nodes said that they fenced them, which are awaited, and what endpoints said.
 pub async fn progress(app: &App, tombstones: Vec<Tombstone>) -> Result<Vec<Retraction>, Failure> {
-    let words = app.store.look(|tx| Ok::<_, Failure>(members::words(tx)?)).await?;
     let roster = app.served().roster.clone();
-    let lease = Duration::from_secs(app.settings.lease.serving_secs);
-    Ok(tombstones.into_iter().map(|tombstone| progress_of(tombstone, &roster, &words, lease)).collect())
+    let mut all = Vec::with_capacity(tombstones.len());
+    for tombstone in tombstones {
+        let (installed, rolled_back) = compliance::exposed(app, tombstone.patch.clone()).await?;
+        let mut retraction = progress_of(app, tombstone, &roster);
+        retraction.endpoints_installed = installed;
+        retraction.endpoints_rolled_back = rolled_back;
+        all.push(retraction);
+    }
+    Ok(all)
 }
 
-fn progress_of(tombstone: Tombstone, roster: &Roster, words: &[NodeWord], lease: Duration) -> Retraction {
+fn progress_of(app: &App, tombstone: Tombstone, roster: &Roster) -> Retraction {
+    let lease = Duration::from_secs(app.settings.lease.serving_secs);
     let (mut nodes_fenced, mut nodes_waiting) = (Vec::new(), Vec::new());
     for node in roster.members.iter().filter(|member| member.kind == MemberKind::Node) {
-        let word = words.iter().find(|word| word.node == node.key);
         // A later fence covers this one: tombstones are fenced in order.
-        let fence = word.and_then(|word| word.fences.iter().find(|(serial, _)| *serial >= tombstone.serial));
-        match fence {
-            Some((_, at)) => nodes_fenced.push(FencedNode { node: node.key, name: node.name.clone(), at: *at }),
+        match app.board.word(&node.key).and_then(|word| word.fences.fenced_at(tombstone.serial)) {
+            Some(at) => nodes_fenced.push(FencedNode { node: node.key, name: node.name.clone(), at }),
             None => nodes_waiting.push(node.key),
         }
     }

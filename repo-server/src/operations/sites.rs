@@ -9,7 +9,7 @@ use sluice_api::admin::{NewSite, NewSiteLimits, Site};
 use sluice_api::problem::ProblemType;
 use sluice_model::{EndpointState, RingName, SiteName};
 use sluice_repo_store::sites::{self, SiteRecord};
-use sluice_repo_store::{Reads, WriteTx, audit};
+use sluice_repo_store::{Reads, audit};
 
 /// Networks of one site at most: a large campus has some hundred.
 const BOUNDARIES_MAX: usize = 1_000;
@@ -102,7 +102,8 @@ fn check_rings(draft: &Draft, limits: &NewSiteLimits) -> Result<(), Failure> {
 
 fn check_free(known: &[SiteRecord], new: &NewSite) -> Result<(), Failure> {
     if known.iter().any(|site| site.name == new.name) {
-        let detail = format!("site {} exists already; change its limits with PUT /v1/sites/{}/limits", new.name, new.name);
+        let detail =
+            format!("site {} exists already; change its limits with PUT /v1/sites/{}/limits", new.name, new.name);
         return Err(Failure::refused(ProblemType::Conflict, detail));
     }
     if known.len() >= SITES_MAX {

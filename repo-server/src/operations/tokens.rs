@@ -6,7 +6,7 @@ use crate::state::App;
 use sluice_api::admin::{EnrolmentToken, NewEnrolmentToken, NewPersonToken, PersonToken};
 use sluice_api::device::DeviceKind;
 use sluice_api::problem::ProblemType;
-use sluice_model::{PersonName, PersonRole, Sha256, Timestamp};
+use sluice_model::{PersonName, PersonRole, Timestamp};
 use sluice_repo_store::tokens::{self, EnrolmentTokenRecord, PersonTokenRecord, SecretHash, TokenKind};
 use sluice_repo_store::{WriteTx, audit};
 use std::time::Duration;
@@ -21,7 +21,11 @@ const PERSON_VALID_SECS: u64 = 90 * 24 * 3_600;
 const PERSON_VALID_SECS_MAX: u64 = 365 * 24 * 3_600;
 
 /// Makes a token that enrols one device.
-pub async fn new_enrolment(app: &App, principal: &Principal, new: NewEnrolmentToken) -> Result<EnrolmentToken, Failure> {
+pub async fn new_enrolment(
+    app: &App,
+    principal: &Principal,
+    new: NewEnrolmentToken,
+) -> Result<EnrolmentToken, Failure> {
     let kind = match (new.kind, &new.ring) {
         (DeviceKind::Node, None) => TokenKind::Node,
         (DeviceKind::Endpoint, Some(_)) => TokenKind::Endpoint,
@@ -56,7 +60,7 @@ pub async fn new_enrolment(app: &App, principal: &Principal, new: NewEnrolmentTo
             Ok(record)
         })
         .await?;
-    let root = first_root_sha256(app)?;
+    let root = app.root_sha256().ok_or_else(|| Failure::broken("reading the first root", "it is not stored"))?;
     Ok(EnrolmentToken {
         token: format!("slt1-{id}-{}-{}", hex::encode(secret), hex::encode(&root.as_bytes()[..16])),
         id,
@@ -110,13 +114,6 @@ pub fn issue(
         roles: record.roles,
         expires_at: record.expires_at,
     })
-}
-
-/// SHA-256 of the root metadata that enrolment tokens name: the first one, from which devices walk to the newest.
-pub fn first_root_sha256(app: &App) -> Result<Sha256, Failure> {
-    let root = app.store.read(|tx| sluice_repo_store::metadata::file(tx, "1.root.json"))?;
-    let root = root.ok_or_else(|| Failure::broken("reading the first root", "1.root.json is not in the database"))?;
-    Ok(crate::draft::sha256_of(&root))
 }
 
 /// Where devices reach the plain HTTP listener, as far as this server knows.
