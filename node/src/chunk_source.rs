@@ -24,7 +24,6 @@ use tokio::time::Instant;
 const SERVING_KEPT: usize = 3;
 
 /// Serves one connection.
-#[derive(Debug)]
 pub struct NodeSource {
     views: ViewHandle,
     store: ContentStore,
@@ -88,12 +87,12 @@ impl ChunkSource for NodeSource {
             Err(refusal) => return Answer::Refused(refusal),
         };
         if let Some(bytes) = self.store.manifest_bytes(manifest) {
-            return Answer::Here(bytes);
+            return Answer::Here(bytes.into());
         }
         // Answered before the asker gives us up.
         let deadline = Instant::now() + PEER_PATIENCE - Duration::from_millis(500);
         match self.fetch.wait_manifest_for_peer(row.custom.blake3, deadline).await {
-            Ok(()) => self.store.manifest_bytes(manifest).map_or(Answer::NotHere, Answer::Here),
+            Ok(()) => self.store.manifest_bytes(manifest).map_or(Answer::NotHere, |bytes| Answer::Here(bytes.into())),
             Err(why) => no(&why),
         }
     }

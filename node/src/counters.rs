@@ -2,10 +2,9 @@
 //!
 //! Counters begin at zero with the process; `NodeStatus::boot` tells the repo server that they did.
 
-use crate::clock;
-use sluice_pacing::RateMeter;
 use sluice_telemetry::metrics::{Counter, Metrics};
-use std::sync::{Arc, Mutex, PoisonError};
+use sluice_transport::Throttle;
+use std::sync::{Arc, OnceLock};
 
 /// Counters of this process. Cheap to clone; each is incremented where the bytes pass a socket.
 #[derive(Clone, Debug)]
@@ -24,7 +23,7 @@ pub struct Counters {
     pub chunks_led: Counter,
     /// Chunks dropped because their bytes were wrong.
     pub corrupt_chunks: Counter,
-    wan: Arc<Mutex<RateMeter>>,
+    wan: Arc<OnceLock<Throttle>>,
 }
 
 impl Counters {
@@ -38,28 +37,28 @@ impl Counters {
             metadata_bytes: metrics.counter("metadata_bytes", "Metadata, document and manifest bytes across the WAN"),
             chunks_led: metrics.counter("chunks_led", "Distinct chunks led across the WAN"),
             corrupt_chunks: metrics.counter("corrupt_chunks", "Chunks dropped because their bytes were wrong"),
-            wan: Arc::new(Mutex::new(RateMeter::new(clock::now()))),
+            wan: Arc::default(),
         }
+    }
+
+    /// Names the throttle that everything across the WAN passes: it meters each slice at the moment it passes, where
+    /// the counters above are added to in steps. The first one named stays.
+    pub fn measure_wan(&self, throttle: Throttle) {
+        let _ = self.wan.set(throttle);
     }
 
     /// Exchange bytes that came from the origin just now.
     pub fn add_origin(&self, bytes: u64) {
         self.origin_bytes.inc_by(bytes);
-        self.add_wan(bytes);
     }
 
     /// Metadata, document, manifest or report bytes that crossed the WAN just now.
     pub fn add_metadata(&self, bytes: u64) {
         self.metadata_bytes.inc_by(bytes);
-        self.add_wan(bytes);
     }
 
     /// Most bytes that crossed the WAN in any one second.
     pub fn wan_peak_bytes_per_sec(&self) -> u64 {
-        self.wan.lock().unwrap_or_else(PoisonError::into_inner).peak_per_sec()
-    }
-
-    fn add_wan(&self, bytes: u64) {
-        self.wan.lock().unwrap_or_else(PoisonError::into_inner).add(bytes, clock::now());
+        self.wan.get().map_or(0, Throttle::peak_per_sec)
     }
 }

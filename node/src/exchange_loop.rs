@@ -8,6 +8,7 @@
 
 use crate::clock;
 use crate::counters::Counters;
+use crate::exchange::incoming::ArrivedChunk;
 use crate::exchange::links::{Ended, Links};
 use crate::exchange::members::{live_row, partners};
 use crate::exchange::session::{Session, Site, Stage, Waiter};
@@ -74,7 +75,8 @@ pub(crate) enum AskedFor {
 #[derive(Debug)]
 pub(crate) enum Stored {
     Admitted { artifact: ArtifactId, manifest: Arc<Manifest>, result: Result<(), AdmitError> },
-    Put { artifact: ArtifactId, from: Source, index: u32, result: Result<(), PutError> },
+    Put { from: Source, chunk: ArrivedChunk, result: Result<(), PutError> },
+    Removed,
 }
 
 /// The task.
@@ -98,6 +100,7 @@ pub fn open(parts: ExchangeParts, cancel: &CancellationToken) -> anyhow::Result<
     let (handle, commands) = FetchHandle::new();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let banned: BTreeSet<MemberKey> = parts.state.bans()?.into_iter().map(|ban| ban.peer).collect();
+    parts.counters.measure_wan(parts.wan.clone());
     let links = Links::new(parts.dialer.clone(), parts.wan.clone(), sender, cancel.child_token());
     let task = ExchangeLoop {
         view: parts.views.load(),
@@ -154,7 +157,7 @@ impl ExchangeLoop {
     fn resume(&mut self) {
         let now = clock::now();
         for artifact in self.parts.store.artifacts() {
-            let complete = self.parts.store.reader(&artifact).is_some_and(|reader| reader.bitmap().is_complete());
+            let complete = self.parts.store.reader(&artifact).is_some_and(|reader| reader.is_complete());
             if complete {
                 continue;
             }
@@ -173,7 +176,7 @@ impl ExchangeLoop {
             self.count_arrivals(now);
             self.drop_what_is_over(now);
         }
-        if self.sessions.values().any(|session| session.needs_links()) {
+        if self.needs_links() {
             let changed = self.links.dial(now);
             self.on_links(changed, now);
         }
@@ -185,6 +188,10 @@ impl ExchangeLoop {
         }
     }
 
+    fn needs_links(&self) -> bool {
+        self.sessions.values().any(Session::needs_links)
+    }
+
     fn next_due(&self) -> Instant {
         let now = clock::now();
         let idle = now + Duration::from_secs(5);
@@ -192,16 +199,15 @@ impl ExchangeLoop {
             return idle;
         }
         let sessions = self.sessions.values().filter_map(Session::next_due);
-        let due = sessions.chain(self.links.next_due()).min().unwrap_or(idle);
+        let links = self.links.next_due().filter(|_| self.needs_links());
+        // What was due already and still is waits for something else to happen; the tick looks again.
+        let due = sessions.chain(links).filter(|at| *at > now).min().unwrap_or(idle);
         due.min(self.last_tick + TICK)
     }
 
     fn on_command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Want { artifact } => match self.session(&artifact, now) {
-                Ok(session) => session.want_all(),
-                Err(why) => tracing::debug!(artifact = %artifact.short(), %why, "not fetched"),
-            },
+            Command::Want { artifact } => self.on_want(artifact, now),
             Command::Admit { artifact, for_peer, answer } => self.on_admit(artifact, for_peer, answer, now),
             Command::Chunk { artifact, index, for_peer, answer } => {
                 self.on_chunk_wanted(artifact, index, for_peer, answer, now);
@@ -218,6 +224,16 @@ impl ExchangeLoop {
                 let _ = answer.send(self.have(&artifact));
             }
             Command::PeerSeen { peer } => self.on_peer_seen(peer, now),
+        }
+    }
+
+    fn on_want(&mut self, artifact: ArtifactId, now: Instant) {
+        if self.parts.store.reader(&artifact).is_some_and(|reader| reader.is_complete()) {
+            return;
+        }
+        match self.session(&artifact, now) {
+            Ok(session) => session.want_all(),
+            Err(why) => tracing::debug!(artifact = %artifact.short(), %why, "not fetched"),
         }
     }
 
@@ -300,7 +316,6 @@ impl ExchangeLoop {
     fn on_view(&mut self, now: Instant) {
         self.view = self.parts.views.load();
         let view = Arc::clone(&self.view);
-        self.parts.wan.set_rate(view.limits.site(&view.site).wan_bytes_per_sec);
         self.links.set_partners(partners(&view, &self.banned));
         self.sessions.retain(|artifact, session| match live_row(&view, artifact) {
             Ok(_) => true,

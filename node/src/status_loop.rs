@@ -115,7 +115,7 @@ impl StatusLoop {
             fenced_serial: *self.fenced.borrow(),
             timestamp_version: self.view.load().timestamp_version,
             banned: bans.into_iter().map(|ban| BannedPeer { peer: ban.peer, at: ban.at, reason: ban.reason }).collect(),
-            trouble: self.trouble.get(),
+            trouble: self.trouble.get().or_else(|| self.content.trouble()),
         }
     }
 }

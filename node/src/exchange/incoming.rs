@@ -1,6 +1,6 @@
 //! What the exchange loop does with replies, and with what its sessions want done.
 
-use super::session::{Judged, Stage};
+use super::session::Stage;
 use crate::clock;
 use crate::exchange_loop::{Asked, AskedFor, ExchangeLoop, Stored, bits};
 use crate::fetch::Unobtainable;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A chunk as it came.
-struct ArrivedChunk {
+#[derive(Debug)]
+pub(crate) struct ArrivedChunk {
     peer: MemberKey,
     artifact: ArtifactId,
     index: u32,
@@ -64,7 +65,7 @@ impl ExchangeLoop {
                 let changed = self.links.reset(source, now);
                 self.on_links(vec![changed], now);
             }
-            // Said by the picker for what `on_chunk` found a moment ago; the ban was made there, with the evidence.
+            // Said by the picker for what the store found; the ban was made then, with the evidence.
             Action::Ban { .. } => {}
             Action::Unobtainable { index } => {
                 if let Some(session) = self.sessions.get_mut(artifact) {
@@ -143,23 +144,19 @@ impl ExchangeLoop {
         }
     }
 
-    /// Verifies a chunk against its manifest; only then it goes to the store.
+    /// Hands an expected chunk to the store, which verifies it before it writes.
     fn on_chunk(&mut self, chunk: ArrivedChunk, now: Instant) {
-        let ArrivedChunk { peer, artifact, index, .. } = chunk;
-        let Some(from) = self.links.source_of(&peer) else { return };
-        self.touched.insert(artifact);
-        let Some(session) = self.sessions.get_mut(&artifact) else { return };
-        match session.on_chunk(from, index, &chunk.bytes, now) {
-            Judged::Right => {
-                let (store, bytes) = (self.parts.store.clone(), chunk.bytes);
-                self.storing.spawn(async move {
-                    let result = store.put(&artifact, index, bytes).await;
-                    Stored::Put { artifact, from, index, result }
-                });
-            }
-            Judged::Wrong => self.on_wrong_bytes(from, &chunk, now),
-            Judged::Unneeded => {}
+        let Some(from) = self.links.source_of(&chunk.peer) else { return };
+        self.touched.insert(chunk.artifact);
+        let Some(session) = self.sessions.get_mut(&chunk.artifact) else { return };
+        if !session.on_chunk(from, chunk.index, now) {
+            return;
         }
+        let store = self.parts.store.clone();
+        self.storing.spawn(async move {
+            let result = store.put(&chunk.artifact, chunk.index, chunk.bytes.clone()).await;
+            Stored::Put { from, chunk, result }
+        });
     }
 
     fn on_wrong_bytes(&mut self, from: Source, chunk: &ArrivedChunk, now: Instant) {
@@ -170,9 +167,9 @@ impl ExchangeLoop {
             return;
         }
         let sent = evidence::hash_sent(&chunk.bytes);
-        let signed = chunk.trailer.is_some_and(|trailer| {
-            trailer_holds(&chunk.peer, &self.view.key, &artifact, index, &sent, &trailer)
-        });
+        let signed = chunk
+            .trailer
+            .is_some_and(|trailer| trailer_holds(&chunk.peer, &self.view.key, &artifact, index, &sent, &trailer));
         let proof = if signed { "signed by it" } else { "without its signature" };
         let reason = format!("sent wrong bytes as chunk {index} of artifact {artifact}, {proof}");
         self.ban(chunk.peer, reason, now);
@@ -206,7 +203,7 @@ impl ExchangeLoop {
             Ok(manifest) if manifest.artifact() == asked.artifact => {
                 let manifest = Arc::new(manifest);
                 let sha256 = session.sha256();
-                session.stage = Stage::Admitting(Arc::clone(&manifest));
+                session.stage = Stage::Admitting;
                 let store = self.parts.store.clone();
                 self.storing.spawn(async move {
                     let admission = Admission { manifest: Arc::clone(&manifest), sha256 };
@@ -268,7 +265,8 @@ impl ExchangeLoop {
     pub(crate) fn on_stored(&mut self, stored: Stored, now: Instant) {
         match stored {
             Stored::Admitted { artifact, manifest, result } => self.on_admitted(artifact, manifest, result, now),
-            Stored::Put { artifact, from, index, result } => self.on_put(artifact, from, index, result, now),
+            Stored::Put { from, chunk, result } => self.on_put(from, &chunk, result, now),
+            Stored::Removed => {}
         }
     }
 
@@ -281,7 +279,10 @@ impl ExchangeLoop {
     ) {
         self.touched.insert(artifact);
         let site = self.site();
-        let Some(session) = self.sessions.get_mut(&artifact) else { return };
+        let Some(session) = self.sessions.get_mut(&artifact) else {
+            self.remove_unless_live(artifact);
+            return;
+        };
         if let Err(error) = result {
             let why = caching_stopped(&error);
             self.parts.trouble.set(why.clone());
@@ -295,16 +296,24 @@ impl ExchangeLoop {
         }
     }
 
-    fn on_put(
-        &mut self,
-        artifact: ArtifactId,
-        from: Source,
-        index: u32,
-        result: Result<(), PutError>,
-        now: Instant,
-    ) {
-        self.touched.insert(artifact);
-        let Some(session) = self.sessions.get_mut(&artifact) else { return };
+    /// A view that forbids the artifact came while the store made room for it: after its content was removed.
+    fn remove_unless_live(&mut self, artifact: ArtifactId) {
+        if super::members::live_row(&self.view, &artifact).is_ok() {
+            return;
+        }
+        let store = self.parts.store.clone();
+        self.storing.spawn(async move {
+            if let Err(error) = store.remove(&artifact).await {
+                tracing::error!(%artifact, %error, "what was retracted could not be removed");
+            }
+            Stored::Removed
+        });
+    }
+
+    fn on_put(&mut self, from: Source, chunk: &ArrivedChunk, result: Result<(), PutError>, now: Instant) {
+        let index = chunk.index;
+        self.touched.insert(chunk.artifact);
+        let Some(session) = self.sessions.get_mut(&chunk.artifact) else { return };
         match result {
             Ok(()) => {
                 if from == Source::Origin && session.is_missing(index) {
@@ -312,6 +321,10 @@ impl ExchangeLoop {
                 }
                 self.parts.trouble.clear();
                 session.on_stored(from, index, now);
+            }
+            Err(PutError::WrongBytes(_)) => {
+                session.on_wrong_bytes(from, index, now);
+                self.on_wrong_bytes(from, chunk, now);
             }
             Err(PutError::Unknown(_)) => session.begin_again(),
             Err(error) => {

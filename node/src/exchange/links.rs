@@ -49,8 +49,13 @@ enum State {
     /// No attempt was made, or the last connection ended in peace.
     Idle,
     Dialling,
-    Up { client: ExchangeClient, cancel: CancellationToken },
-    Waiting { retry_at: Instant },
+    Up {
+        client: ExchangeClient,
+        cancel: CancellationToken,
+    },
+    Waiting {
+        retry_at: Instant,
+    },
 }
 
 #[derive(Debug)]

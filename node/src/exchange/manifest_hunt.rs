@@ -7,8 +7,9 @@ use sluice_exchange::rank;
 use sluice_model::{ChunkId, ManifestId, MemberKey};
 use std::time::{Duration, Instant};
 
-/// How long a peer may take: it may fetch the manifest across the WAN first, and be second in rank itself.
-pub(crate) const PEER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a peer may take: it may fetch the manifest across the WAN first. Two silent peers in a row leave half of the
+/// 10 s in which an endpoint must be served.
+pub(crate) const PEER_PATIENCE: Duration = Duration::from_millis(2_500);
 /// How long the origin may take for at most 10 MiB.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause after the origin failed.
@@ -55,11 +56,6 @@ impl ManifestHunt {
         }
         self.asked = Some((source, now));
         Some(source)
-    }
-
-    /// Who is asked now.
-    pub fn asked(&self) -> Option<Source> {
-        self.asked.map(|(source, _)| source)
     }
 
     /// `source` has not got it, refused, sent something else, or is gone.

@@ -1,6 +1,6 @@
 //! Parts of the exchange loop.
 
-mod incoming;
+pub(crate) mod incoming;
 pub(crate) mod links;
 pub(crate) mod manifest_hunt;
 pub(crate) mod members;

@@ -1,7 +1,8 @@
 //! One artifact being fetched: first its manifest, then its chunks; and who waits for what of it.
 //!
 //! Invariants
-//! - A chunk's bytes are compared with the manifest, and the manifest with signed metadata, before they reach the store.
+//! - The manifest was compared with signed metadata before it is used; the store compares each chunk with the manifest
+//!   before it writes a byte of it.
 //! - Everyone who waits is answered when the session ends.
 
 use super::manifest_hunt::ManifestHunt;
@@ -10,7 +11,7 @@ use crate::fetch::Unobtainable;
 use sluice_content::Manifest;
 use sluice_exchange::have::Have;
 use sluice_exchange::picker::{Action, ChunkSpec, Link, OriginWindow, Picker, Source};
-use sluice_model::{ArtifactId, MemberKey, ReleasedArtifact, Sha256};
+use sluice_model::{MemberKey, ReleasedArtifact, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ pub(crate) enum Stage {
     /// The manifest is sought.
     Hunting(ManifestHunt),
     /// The store makes room.
-    Admitting(Arc<Manifest>),
+    Admitting,
     /// Chunks are fetched.
     Fetching { manifest: Arc<Manifest>, picker: Box<Picker> },
 }
@@ -58,21 +59,9 @@ impl Site {
     }
 }
 
-/// What [`Session::on_chunk`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Judged {
-    /// The bytes are the chunk: store them.
-    Right,
-    /// They are not: the source is to blame.
-    Wrong,
-    /// The chunk is here already, or no chunk is expected.
-    Unneeded,
-}
-
 /// One artifact being fetched.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub artifact: ArtifactId,
     pub row: ReleasedArtifact,
     pub stage: Stage,
     whole: bool,
@@ -88,7 +77,6 @@ impl Session {
     pub fn new(row: ReleasedArtifact) -> Self {
         let hunt = ManifestHunt::new(row.custom.manifest.blake3);
         Self {
-            artifact: row.custom.blake3,
             row,
             stage: Stage::Hunting(hunt),
             whole: false,
@@ -125,7 +113,12 @@ impl Session {
         } else {
             self.want_all();
         }
-        if let Stage::Fetching { picker, .. } = &mut self.stage {
+        if let Stage::Fetching { manifest, picker } = &mut self.stage {
+            let count = manifest.chunk_count();
+            if index >= count {
+                let _ = waiter.send(Err(Unobtainable::NoSuchChunk { index, count }));
+                return;
+            }
             if picker.here().get(index as usize) == Some(&true) {
                 // The store says that it is not: the chunk was dropped there as damaged.
                 picker.on_damaged(index, now);
@@ -146,7 +139,7 @@ impl Session {
             Stage::Fetching { .. } => {
                 let _ = waiter.send(Ok(()));
             }
-            Stage::Hunting(_) | Stage::Admitting(_) => self.admit_waiters.push(waiter),
+            Stage::Hunting(_) | Stage::Admitting => self.admit_waiters.push(waiter),
         }
     }
 
@@ -184,19 +177,17 @@ impl Session {
         }
     }
 
-    /// Compares what `from` sent as chunk `index` with the manifest.
-    pub fn on_chunk(&mut self, from: Source, index: u32, bytes: &[u8], now: Instant) -> Judged {
-        let Stage::Fetching { manifest, picker } = &mut self.stage else { return Judged::Unneeded };
+    /// `from` sent chunk `index`. Whether it is expected: then it must be verified and stored, and the outcome reported.
+    pub fn on_chunk(&mut self, from: Source, index: u32, now: Instant) -> bool {
+        let Stage::Fetching { picker, .. } = &mut self.stage else { return false };
         picker.on_heard(from, now);
-        if picker.here().get(index as usize) != Some(&false) {
-            return Judged::Unneeded;
-        }
-        match manifest.verify(index, bytes) {
-            Ok(()) => Judged::Right,
-            Err(_) => {
-                picker.on_wrong_bytes(from, index, now);
-                Judged::Wrong
-            }
+        picker.here().get(index as usize) == Some(&false)
+    }
+
+    /// What `from` sent as chunk `index` is not the chunk.
+    pub fn on_wrong_bytes(&mut self, from: Source, index: u32, now: Instant) {
+        if let Stage::Fetching { picker, .. } = &mut self.stage {
+            picker.on_wrong_bytes(from, index, now);
         }
     }
 
@@ -246,7 +237,7 @@ impl Session {
     /// Whether anything can be asked of anybody on its behalf.
     pub fn needs_links(&self) -> bool {
         match &self.stage {
-            Stage::Hunting(_) | Stage::Admitting(_) => true,
+            Stage::Hunting(_) | Stage::Admitting => true,
             Stage::Fetching { picker, .. } => !picker.is_idle(),
         }
     }
@@ -273,7 +264,7 @@ impl Session {
         }
         match &self.stage {
             Stage::Hunting(hunt) => hunt.next_due(),
-            Stage::Admitting(_) => None,
+            Stage::Admitting => None,
             Stage::Fetching { picker, .. } => picker.next_due(),
         }
     }
@@ -335,7 +326,7 @@ impl Session {
         let waiting = self.prune_waiters() > 0;
         let busy = match &self.stage {
             Stage::Hunting(_) => self.whole || self.led || waiting,
-            Stage::Admitting(_) => true,
+            Stage::Admitting => true,
             Stage::Fetching { picker, .. } => {
                 waiting || picker.in_flight_count() > 0 || (picker.is_whole() && !picker.is_complete())
             }

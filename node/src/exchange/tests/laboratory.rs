@@ -11,9 +11,7 @@ use bytes::Bytes;
 use sluice_content_store::{ContentStore, StoreLimits};
 use sluice_exchange::have::Have;
 use sluice_identity::DeviceKey;
-use sluice_metadata::{
-    InitParams, Keyring, Profile, RepositoryProfile, Signer, Trusted, View, Writer, dev_roles,
-};
+use sluice_metadata::{InitParams, Keyring, Profile, RepositoryProfile, Signer, Trusted, View, Writer, dev_roles};
 use sluice_model::{
     ArtifactId, ArtifactKind, ArtifactSet, DebFields, EndpointRows, Limits, ManifestId, Member, MemberAddresses,
     MemberKey, MemberKind, PatchTarget, ReleasedArtifact, RetractedContent, RingName, Roster, Severity, SiteLimits,
@@ -60,7 +58,7 @@ pub enum Manner {
 
 impl ChunkSource for PlainSource {
     async fn manifest(&self, _: &MemberKey, manifest: &ManifestId) -> Answer<Bytes> {
-        self.store.manifest_bytes(manifest).map_or(Answer::NotHere, Answer::Here)
+        self.store.manifest_bytes(manifest).map_or(Answer::NotHere, |bytes| Answer::Here(bytes.into()))
     }
 
     async fn available(&self, _: &MemberKey, _: &ArtifactId, _: u32) -> Answer<()> {
@@ -89,9 +87,25 @@ impl ChunkSource for PlainSource {
     }
 }
 
+/// A process that was stopped: connections are accepted by the system, handshakes finish, nothing more comes.
+pub struct StoppedServer(#[expect(dead_code, reason = "ends with its owner")] JoinSet<()>);
+
+impl StoppedServer {
+    pub fn start(identity: &Identity) -> Self {
+        let mut listener = bind(identity);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut held = Vec::new();
+            loop {
+                held.push(listener.accept().await);
+            }
+        });
+        Self(tasks)
+    }
+}
+
 /// A server of a [`PlainSource`].
 pub struct PlainServer {
-    pub store: ContentStore,
     pub counters: Arc<ServeCounters>,
     tasks: JoinSet<()>,
 }
@@ -106,7 +120,7 @@ impl PlainServer {
             sign_with: Some(identity.key.clone()),
             counters: Arc::clone(&counters),
         };
-        let source = Arc::new(PlainSource { store: store.clone(), manner });
+        let source = Arc::new(PlainSource { store, manner });
         let mut listener = bind(identity);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -119,7 +133,7 @@ impl PlainServer {
                 });
             }
         });
-        Self { store, counters, tasks }
+        Self { counters, tasks }
     }
 
     pub async fn stop(&mut self) {
@@ -134,6 +148,7 @@ pub struct Node {
     pub store: ContentStore,
     pub state: StateStore,
     pub counters: Counters,
+    pub trouble: Trouble,
     pub publisher: ViewPublisher,
     pub dir: PathBuf,
     tasks: JoinSet<()>,
@@ -141,19 +156,25 @@ pub struct Node {
 
 impl Node {
     pub fn start(identity: Identity, dir: PathBuf, view: NodeView) -> Self {
+        Self::start_with(identity, dir, view, StoreLimits::default())
+    }
+
+    pub fn start_with(identity: Identity, dir: PathBuf, view: NodeView, limits: StoreLimits) -> Self {
+        let SiteLimits { serve_bytes_per_sec: serve, wan_bytes_per_sec: wan } = view.limits.site(&view.site);
         std::fs::create_dir_all(&dir).unwrap();
-        let (store, writer) = ContentStore::open(dir.join("content"), StoreLimits::default()).unwrap();
-        let state = StateStore::open(&dir.join("state.redb")).unwrap();
+        let (store, writer) = ContentStore::open(&dir.join("content"), limits).unwrap();
+        let state = StateStore::open(dir.join("state.redb")).unwrap();
         let counters = Counters::new(&Metrics::default());
         let (publisher, views) = ViewPublisher::new(view);
+        let trouble = Trouble::default();
         let parts = ExchangeParts {
             views: views.clone(),
             store: store.clone(),
             state: state.clone(),
             counters: counters.clone(),
-            trouble: Trouble::default(),
+            trouble: trouble.clone(),
             dialer: Dialer::new(identity.key.clone(), Carrier::Tcp).unwrap(),
-            wan: Throttle::unlimited(),
+            wan: Throttle::new(wan),
         };
         let cancel = CancellationToken::new();
         let (fetch, task) = exchange_loop::open(parts, &cancel).unwrap();
@@ -164,7 +185,7 @@ impl Node {
             fetch: fetch.clone(),
             state: state.clone(),
             counters: counters.clone(),
-            serve: Throttle::unlimited(),
+            serve: Throttle::new(serve),
         };
         let mut tasks = JoinSet::new();
         let stop = cancel.clone();
@@ -179,7 +200,7 @@ impl Node {
                 connections.spawn(async move { server.serve(stream, peer, CancellationToken::new()).await });
             }
         });
-        Self { identity, fetch, store, state, counters, publisher, dir, tasks }
+        Self { identity, fetch, store, state, counters, trouble, publisher, dir, tasks }
     }
 
     /// As `kill -9`: nothing is said, flushed or closed in order.
@@ -205,7 +226,12 @@ impl Node {
         bytes
     }
 
-    pub async fn chunk(&self, artifact: &ArtifactId, index: u32, limit: Duration) -> Result<(), crate::fetch::Unobtainable> {
+    pub async fn chunk(
+        &self,
+        artifact: &ArtifactId,
+        index: u32,
+        limit: Duration,
+    ) -> Result<(), crate::fetch::Unobtainable> {
         self.fetch.wait_chunk(*artifact, index, Instant::now() + limit).await
     }
 }
@@ -231,6 +257,8 @@ pub struct Laboratory {
     pub row: ReleasedArtifact,
     pub content: Vec<u8>,
     pub cap: Option<u64>,
+    /// What each node serves at most.
+    pub serve: Option<u64>,
     pub retracted: bool,
     background: JoinSet<()>,
 }
@@ -247,7 +275,7 @@ impl Laboratory {
         let (store, row) = import(dir.path().join("origin"), &content, &mut background).await;
         let server = PlainServer::start(&origin_identity, store, Manner::Honest, cap);
         let laboratory =
-            Self { dir, origin_identity, identities, row, content, cap, retracted: false, background };
+            Self { dir, origin_identity, identities, row, content, cap, serve: None, retracted: false, background };
         (laboratory, server)
     }
 
@@ -259,6 +287,15 @@ impl Laboratory {
         let identity = self.identities[at].clone();
         let dir = self.dir.path().join(&identity.name);
         let view = self.view(identity.key.public());
+        Node::start(identity, dir, view)
+    }
+
+    pub fn node_with_cap(&self, at: usize, cap: u64) -> Node {
+        let identity = self.identities[at].clone();
+        let dir = self.dir.path().join(&identity.name);
+        let mut view = self.view(identity.key.public());
+        let limits = view.limits.sites.get_mut(&view.site).unwrap();
+        limits.wan_bytes_per_sec = sluice_model::ByteRate::bytes_per_sec(cap);
         Node::start(identity, dir, view)
     }
 
@@ -279,7 +316,10 @@ impl Laboratory {
         let releases = BTreeMap::from([(ring.clone(), vec![self.row.clone()])]);
         let tombstones = if self.retracted { vec![self.tombstone()] } else { Vec::new() };
         let trusted = trusted(&ring);
-        let limits = SiteLimits { wan_bytes_per_sec: self.cap.and_then(sluice_model::ByteRate::bytes_per_sec), serve_bytes_per_sec: None };
+        let limits = SiteLimits {
+            wan_bytes_per_sec: self.cap.and_then(sluice_model::ByteRate::bytes_per_sec),
+            serve_bytes_per_sec: self.serve.and_then(sluice_model::ByteRate::bytes_per_sec),
+        };
         NodeView {
             key,
             view: View::of(&trusted).unwrap(),
@@ -348,11 +388,11 @@ pub fn noise(bytes: usize) -> Vec<u8> {
 
 async fn import(dir: PathBuf, content: &[u8], tasks: &mut JoinSet<()>) -> (ContentStore, ReleasedArtifact) {
     std::fs::create_dir_all(&dir).unwrap();
-    let (store, writer) = ContentStore::open(dir.join("content"), StoreLimits::default()).unwrap();
+    let (store, writer) = ContentStore::open(&dir.join("content"), StoreLimits::default()).unwrap();
     tasks.spawn(async move { writer.run(CancellationToken::new()).await.unwrap() });
     let path = dir.join("upload");
     std::fs::write(&path, content).unwrap();
-    let cut = store.import(path).await.unwrap().cut;
+    let cut = store.import(&path, None, |_| {}).await.unwrap().cut;
     let custom = PatchTarget {
         schema: 1,
         patch: "demo".parse().unwrap(),
