@@ -12,7 +12,7 @@ const BUFFERS_MAX: usize = 12;
 /// Smallest buffer: an average chunk, so that chunks of different sizes share buffers.
 const BUFFER_BYTES_MIN: usize = 1 << 20;
 /// Smaller bodies (`have`, small artifacts) are not worth holding a large buffer for.
-const POOLED_BYTES_MIN: usize = 64 << 10;
+const POOLED_BYTES_MIN: usize = 256 << 10;
 
 static SHARED: Buffers = Buffers::new();
 
@@ -47,7 +47,8 @@ impl Buffers {
         }
     }
 
-    /// Hands out what was read; the memory is reused once every clone of the result is dropped.
+    /// Hands out what was read; the memory is reused once every clone of the result is dropped. A body may lie in one
+    /// buffer with others, so who keeps it for long should copy it.
     pub(crate) fn hand_out(&self, mut buffer: BytesMut) -> Bytes {
         let body = buffer.split().freeze();
         if body.len() >= POOLED_BYTES_MIN {
@@ -89,8 +90,8 @@ mod tests {
         let buffers = Buffers::new();
         let held: Vec<Bytes> = (0..30u8)
             .map(|round| {
-                let mut buffer = buffers.take(100_000);
-                buffer.extend_from_slice(&vec![round; 100_000]);
+                let mut buffer = buffers.take(900_000);
+                buffer.extend_from_slice(&vec![round; 900_000]);
                 buffers.hand_out(buffer)
             })
             .collect();

@@ -8,6 +8,7 @@ use sluice_identity::{DeviceKey, WrongServerKey, client_config, wrong_server_key
 use sluice_model::MemberKey;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Once;
 use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
@@ -18,6 +19,9 @@ use tokio_rustls::{TlsConnector, TlsStream};
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bulk arrives at the client: four records of TLS for one system call.
 const CLIENT_READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// Which congestion control is in force is worth one line in the log, not one for each connection.
+static WAN_SAID: Once = Once::new();
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +76,9 @@ pub async fn connect(
         let buffered = BufReader::with_capacity(CLIENT_READ_BUFFER_BYTES, tcp);
         let tls = connector.connect(ServerName::from(address.ip()), buffered).await?;
         tracing::debug!(%address, ?link, ?alpn, congestion_control, "connected over TCP");
+        if link == LinkKind::Wan {
+            WAN_SAID.call_once(|| tracing::info!(congestion_control, "congestion control towards the WAN"));
+        }
         Ok(DeviceStream::over_tls(TlsStream::Client(tls), None))
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {

@@ -12,6 +12,9 @@ use std::time::Duration;
 use support::*;
 
 const LASTING: Duration = Duration::from_millis(3_000);
+/// A task that is not run for longer than this loses what the burst does not cover: on a machine that is busy with other
+/// tests that time is measured, and not held against the throttle.
+const BURST_COVERS: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Paced {
@@ -48,12 +51,26 @@ async fn measure(bytes_per_sec: u64, paced: Paced, carrier: Carrier, connections
             }
         }
     });
-    let _ = tokio::time::timeout(LASTING, futures::future::join_all(fetching)).await;
+    let starved = std::cell::Cell::new(Duration::ZERO);
+    let probe = async {
+        loop {
+            let asked = tokio::time::Instant::now();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            starved.set(starved.get() + asked.elapsed().saturating_sub(BURST_COVERS));
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(LASTING) => {}
+        () = probe => {}
+        _ = futures::future::join_all(fetching) => {}
+    }
     let elapsed = began.elapsed().as_secs_f64();
     let moved: u64 = pairs.iter().map(|pair| pair.received.read_bytes()).sum::<u64>() - before;
     let burst = burst_for(rate);
-    let ratio = (moved.saturating_sub(burst)) as f64 / elapsed / bytes_per_sec as f64;
-    assert!((0.95..=1.05).contains(&ratio), "{bytes_per_sec} {paced:?} {carrier} x{connections}: {ratio}");
+    let beyond_burst = moved.saturating_sub(burst) as f64 / bytes_per_sec as f64;
+    let (most, least) = (beyond_burst / elapsed, beyond_burst / (elapsed - starved.get().as_secs_f64()));
+    let case = format!("{bytes_per_sec} {paced:?} {carrier} x{connections}: {least} {most}, starved {starved:?}");
+    assert!(most <= 1.05 && least >= 0.95, "{case}");
     let peak = throttle.peak_per_sec();
     assert!(peak <= bytes_per_sec + burst + CELL_BYTES + bytes_per_sec / 500, "{bytes_per_sec}: peak {peak}");
     assert!(peak as f64 <= bytes_per_sec as f64 * 1.05, "{bytes_per_sec}: peak {peak}");
