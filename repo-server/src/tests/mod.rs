@@ -1,1 +1,9 @@
-//! Tests of the routers over real stores.
+//! The routers over real stores: every answer as a client gets it, without a socket.
+
+mod approving;
+mod fleet;
+mod publishing;
+mod retracting;
+mod routes;
+mod uploading;
+mod world;
