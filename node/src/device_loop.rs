@@ -43,7 +43,8 @@ impl DeviceLoop {
         match alpn {
             Alpn::Http => {
                 let caller = Caller::Device { key: peer, remote };
-                connections.spawn(serve_connection(stream, caller, self.router.clone(), stop));
+                let views = self.exchange.views.clone();
+                connections.spawn(serve_connection(stream, caller, self.router.clone(), views, stop));
             }
             Alpn::Exchange => {
                 let server = self.exchange.clone();

@@ -2,6 +2,7 @@
 
 use crate::http::caller::Caller;
 use crate::http::connection::serve_connection;
+use crate::view::ViewHandle;
 use axum::Router;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const CONNECTIONS_MAX: usize = 4_096;
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts until `stop`, then waits for the responses that are running, which end within their own bound.
-pub async fn run(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub async fn run(listener: TcpListener, router: Router, views: ViewHandle, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -27,9 +28,9 @@ pub async fn run(listener: TcpListener, router: Router, stop: CancellationToken)
         };
         match accepted {
             Ok((stream, remote, place)) => {
-                let (router, stop) = (router.clone(), stop.clone());
+                let (router, views, stop) = (router.clone(), views.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, Caller::Plain { remote }, router, stop).await;
+                    serve_connection(stream, Caller::Plain { remote }, router, views, stop).await;
                     drop(place);
                 });
             }

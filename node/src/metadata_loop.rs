@@ -146,9 +146,15 @@ impl MetadataLoop {
             tracing::debug!("a verdict came too late; the metadata is taken all the same");
         }
         match next {
-            Some(trusted) => self.take_up(trusted, &Documents::new()).await,
-            None => Ok(()),
+            Some(trusted) => self.take_up(trusted, &Documents::new()).await?,
+            None => return Ok(()),
         }
+        // Gossip carries no documents. After a walk that could not get one, the next tick tries again.
+        let view = self.view.load();
+        if !advance::is_current(&view.view, &view.site, &view.documents) {
+            self.poke.notify_one();
+        }
+        Ok(())
     }
 
     /// A timestamp without its files: when it is newer, the origin has the rest.
@@ -184,9 +190,6 @@ impl MetadataLoop {
         let documents = advance::merge_documents(&said, &current.site, &current.documents, fresh);
         if !is_newer && documents == current.documents {
             return Ok(());
-        }
-        if !advance::is_current(&said, &current.site, &documents) {
-            self.poke.notify_one();
         }
         let arrived_at = if is_newer { Some(clock::now()) } else { current.arrived_at };
         let next = match advance::build(&current.place(), trusted, documents, &current.tombstones, arrived_at) {

@@ -224,9 +224,9 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
     tasks.spawn("exchange loop", with(stop.clone(), |stop| exchange.run(stop)));
     tasks.spawn("report loop", with(stop.clone(), |stop| async move { Ok(report_loop.run(stop).await?) }));
     tasks.spawn_steady("status loop", status_loop.run(stop.clone()));
-    tasks.spawn_steady("limit loop", limit_loop::run(throttles, origin, view, stop.clone()));
+    tasks.spawn_steady("limit loop", limit_loop::run(throttles, origin, view.clone(), stop.clone()));
     tasks.spawn_steady("device loop", device_loop.run(stop.clone()));
-    tasks.spawn_steady("http loop", http_loop::run(http_listener, http::plain_router(node), stop));
+    tasks.spawn_steady("http loop", http_loop::run(http_listener, http::plain_router(node), view, stop));
     Ok(listening)
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Wait before the first new attempt.
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// Longest wait between two attempts: a member that comes back is reached within this and its jitter.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(4);
 /// Addresses tried for one member.
 const ADDRESSES_MAX: usize = 8;
 
@@ -102,7 +102,7 @@ mod tests {
             redial.take_due(start + WAIT_MAX * 2);
         }
         assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
-        assert!(waits[0] < 300 && waits[7] <= 10_100, "{waits:?}");
+        assert!(waits[0] < 300 && waits[7] <= 4_100, "{waits:?}");
 
         redial.connected(&peer);
         redial.lost(&peer, start, 0);

@@ -170,3 +170,24 @@ fn a_fork_is_held_against_its_sender_and_an_old_version_is_not() {
     let forked = MetadataError::SameVersionOtherBytes { role, version: 4 };
     assert_eq!(judge_refusal(&forked), Verdict::Reject);
 }
+
+#[tokio::test]
+async fn a_start_with_the_clock_set_back_serves_nothing_until_a_newer_timestamp_arrives() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut repository = Repository::new();
+    Running::join(dir.path(), &repository).await.close().await;
+
+    let running = Running::start(dir.path());
+    let stored = running.view.load();
+    let set_back = sluice_model::Timestamp::from_millis(stored.issued_at.as_millis() - 1);
+    assert!(!stored.freshness_at(set_back, clock::now()).is_within_lease());
+    assert!(stored.freshness_at(stored.issued_at, clock::now()).is_within_lease(), "the clock is right again");
+
+    let newer = repository.renew();
+    assert_eq!(running.judge(bundle(&newer)).await, Verdict::Accept);
+    running.until_version(version(&newer)).await;
+    let newer = running.view.load();
+    assert!(newer.freshness_at(set_back, clock::now()).is_within_lease(), "the steady clock counts from its arrival");
+    drop((stored, newer));
+    running.close().await;
+}
