@@ -32,3 +32,6 @@ mod restore;
 mod shelf;
 mod transaction;
 mod trust;
+
+#[cfg(test)]
+mod tests;

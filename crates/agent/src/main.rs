@@ -140,11 +140,11 @@ async fn carry_out(command: Command, settings: AgentSettings) -> anyhow::Result<
             Ok(ExitCode::SUCCESS)
         }
         Command::Run { common, once: true } => {
-            let done = run::once(&common.data, settings, stop_on_signal()?).await?;
+            let done = until_stopped(|stop| run::once(&common.data, settings, stop)).await?;
             Ok(if done.failures > 0 { ExitCode::from(EXIT_ATTEMPT_FAILED) } else { ExitCode::SUCCESS })
         }
         Command::Run { common, once: false } => {
-            run::forever(&common.data, settings, stop_on_signal()?).await?;
+            until_stopped(|stop| run::forever(&common.data, settings, stop)).await?;
             tracing::info!("stopped");
             Ok(ExitCode::SUCCESS)
         }
@@ -168,20 +168,22 @@ fn say(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")
 }
 
-/// A token that SIGTERM or SIGINT cancels.
-#[expect(clippy::disallowed_methods, reason = "the signal task has no state and ends with the process")]
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+/// Runs `work`, which gets a token that SIGTERM or SIGINT cancels, to its own end.
+async fn until_stopped<T, W>(work: impl FnOnce(CancellationToken) -> W) -> anyhow::Result<T>
+where
+    W: Future<Output = Result<T, run::RunError>>,
+{
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let stop = CancellationToken::new();
-    let cancelled = stop.clone();
-    tokio::spawn(async move {
+    let mut work = std::pin::pin!(work(stop.clone()));
+    loop {
         tokio::select! {
+            done = &mut work => return Ok(done?),
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping; a running dpkg is waited for");
-        cancelled.cancel();
-    });
-    Ok(stop)
+        stop.cancel();
+    }
 }

@@ -79,7 +79,7 @@ fn preference(key: &DeviceKey, node: &MemberKey) -> [u8; 8] {
 #[derive(Clone)]
 pub enum Source {
     /// A node of our site.
-    Node(Node),
+    Node(Box<Node>),
     /// The repository itself: signed files only, and only when no node answers.
     Repository(Arc<RepositoryClient>),
 }

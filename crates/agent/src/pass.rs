@@ -34,6 +34,9 @@ const LAST_REPORT: &str = "last-report-at";
 /// The stored explanation is rewritten at least this often.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(60);
 
+/// Complaints that are remembered so that none is said twice in a row.
+const COMPLAINTS_BYTES_MAX: usize = 8 << 10;
+
 /// Why a pass came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
@@ -217,7 +220,7 @@ impl Agent {
     fn sources(&self) -> Vec<Source> {
         let nodes = self.links.borrow().in_order(self.last_good);
         let repository = self.repository.iter().cloned().map(Source::Repository);
-        nodes.into_iter().map(Source::Node).chain(repository).collect()
+        nodes.into_iter().map(|node| Source::Node(Box::new(node))).chain(repository).collect()
     }
 
     /// Says it once, not at every poll.
@@ -227,6 +230,9 @@ impl Agent {
             tracing::debug!(source, error = %chain(error), "metadata was not taken");
         } else {
             tracing::warn!(source, error = %chain(error), "metadata was not taken; what was verified before stays");
+            if self.complained.len() > COMPLAINTS_BYTES_MAX {
+                self.complained.clear();
+            }
             self.complained.push_str(&text);
         }
     }

@@ -1,18 +1,23 @@
-//! Opens everything that the agent is made of.
+//! The bill of materials: opens everything that the agent is made of, and runs its tasks.
 
 use crate::delivery::Delivery;
+use crate::delivery_loop;
 use crate::dpkg::{Dpkg, DpkgError};
 use crate::enrolment::Enrolment;
 use crate::folder::DataFolder;
 use crate::nodes::Links;
+use crate::operations::run::RunError;
 use crate::pass::{Agent, Parts, PassError};
+use crate::poll_loop;
 use crate::trust::{Trust, TrustError};
 use sluice_identity::{DeviceKey, KeyFileError};
 use sluice_settings::AgentSettings;
 use sluice_state_store::{StateError, StateStore};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Why the agent cannot start.
@@ -112,8 +117,31 @@ fn first_links(store: &StateStore, trust: &Trust, enrolment: &Enrolment, key: &D
     roster().map(|roster| Links::of(&roster, &enrolment.site, key, &Links::default())).unwrap_or_default()
 }
 
+/// Runs the two long-lived tasks until `stop`: `poll_loop` acts, `delivery_loop` reports. The first that fails stops the
+/// other; a running dpkg is waited for.
+pub(crate) async fn run(opened: Opened, every: Duration, stop: CancellationToken) -> Result<(), RunError> {
+    let mut tasks: JoinSet<(&'static str, Result<(), RunError>)> = JoinSet::new();
+    let delivering = delivery_loop::run(opened.delivery, opened.links, opened.journaled, stop.clone());
+    tasks.spawn(async move { ("delivery_loop", delivering.await.map_err(RunError::from)) });
+    let polling = poll_loop::run(opened.agent, every, stop.clone());
+    tasks.spawn(async move { ("poll_loop", polling.await.map_err(RunError::from)) });
+    notify_ready();
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = match ended {
+            Ok((_, Ok(()))) if stop.is_cancelled() => Ok(()),
+            Ok((name, Ok(()))) => Err(RunError::Task(name)),
+            Ok((_, Err(error))) => Err(error),
+            Err(error) => Err(RunError::Panicked(error)),
+        };
+        stop.cancel();
+        result = result.and(ended);
+    }
+    result
+}
+
 /// Tells systemd, where it asked to be told.
-pub(crate) fn notify_ready() {
+fn notify_ready() {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "systemd was not told");
     }

@@ -1,4 +1,5 @@
 //! The device client against a real TLS listener with raw keys.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod server;
 

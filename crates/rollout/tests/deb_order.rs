@@ -1,4 +1,5 @@
 //! The order of Debian versions, against the examples of the policy and against the real dpkg.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use proptest::prelude::*;
 use sluice_rollout::deb_version::compare;

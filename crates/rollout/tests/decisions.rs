@@ -1,4 +1,5 @@
 //! What an endpoint does, as scripts: facts in, the line of `explain` out.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fixture;
 

@@ -1,4 +1,5 @@
 //! Who may have which bytes.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fixture;
 

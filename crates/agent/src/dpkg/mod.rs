@@ -15,6 +15,7 @@ use sluice_model::PackageName;
 use sluice_settings::DpkgSettings;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Longest query; it reads one file.
@@ -58,12 +59,13 @@ pub enum DpkgError {
 #[derive(Clone, Debug)]
 pub struct Dpkg {
     settings: DpkgSettings,
+    architecture: OnceLock<String>,
 }
 
 impl Dpkg {
     /// Checks that the root has a database.
     pub fn open(settings: DpkgSettings) -> Result<Self, DpkgError> {
-        let dpkg = Self { settings };
+        let dpkg = Self { settings, architecture: OnceLock::new() };
         if dpkg.settings.force_not_root && dpkg.is_real_root() {
             return Err(DpkgError::ForceOnRealRoot);
         }
@@ -86,7 +88,12 @@ impl Dpkg {
 
     /// What is installed now.
     pub async fn snapshot(&self) -> Result<Snapshot, DpkgError> {
-        let architecture = run::run(&self.settings.program, &["--print-architecture".into()], QUERY_MAX).await?;
+        if self.architecture.get().is_none() {
+            let told = run::run(&self.settings.program, &["--print-architecture".into()], QUERY_MAX).await?;
+            // Two that asked at once were told the same.
+            let _ = self.architecture.set(told.words.trim().to_owned());
+        }
+        let architecture = self.architecture.get().map_or("", String::as_str);
         let mut admin = OsString::from("--admindir=");
         admin.push(self.database());
         let format = format!("--showformat={}", query::FORMAT);
@@ -96,7 +103,7 @@ impl Dpkg {
         if !rows.success && !rows.words.contains("no packages found") {
             return Err(DpkgError::Query { words: shorten(&rows.words) });
         }
-        Ok(Snapshot::read(&rows.words, architecture.words.trim()))
+        Ok(Snapshot::read(&rows.words, architecture))
     }
 
     /// Installs all files in one invocation.

@@ -1,21 +1,21 @@
 //! Runs: until told to stop, or one pass.
 
 use crate::delivery::Delivered;
-use crate::delivery_loop;
 use crate::folder::{DataFolder, FolderError};
 use crate::pass::{Done, PassError};
-use crate::poll_loop;
 use crate::wiring::{self, OpenError};
 use sluice_settings::AgentSettings;
 use sluice_state_store::StateError;
 use std::path::Path;
 use std::time::Duration;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// `run --once` asks so often for the acknowledgement, with [`ONCE_PAUSE`] between.
 const ONCE_STEPS: u32 = 6;
 const ONCE_PAUSE: Duration = Duration::from_millis(500);
+
+/// A poll interval is at least this long.
+const POLL_LEAST: Duration = Duration::from_millis(50);
 
 /// Why it ended.
 #[derive(Debug, thiserror::Error)]
@@ -40,29 +40,11 @@ pub enum RunError {
     Panicked(#[source] tokio::task::JoinError),
 }
 
-/// Until `stop`. The bill of materials: a poll loop and a delivery loop.
+/// Until `stop`.
 pub async fn forever(data: &Path, settings: AgentSettings, stop: CancellationToken) -> Result<(), RunError> {
-    let every = Duration::from_millis(settings.poll.metadata_ms.max(50));
+    let every = Duration::from_millis(settings.poll.metadata_ms).max(POLL_LEAST);
     let opened = wiring::open(&DataFolder::open(data)?, settings, stop.clone())?;
-    let mut tasks: JoinSet<(&'static str, Result<(), RunError>)> = JoinSet::new();
-    let delivering = delivery_loop::run(opened.delivery, opened.links, opened.journaled, stop.clone());
-    tasks.spawn(async move { ("delivery_loop", delivering.await.map_err(RunError::from)) });
-    let polling = poll_loop::run(opened.agent, every, stop.clone());
-    tasks.spawn(async move { ("poll_loop", polling.await.map_err(RunError::from)) });
-    wiring::notify_ready();
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        let ended = match ended {
-            Ok((_, Ok(()))) if stop.is_cancelled() => Ok(()),
-            Ok((name, Ok(()))) => Err(RunError::Task(name)),
-            Ok((_, Err(error))) => Err(error),
-            Err(error) => Err(RunError::Panicked(error)),
-        };
-        // The first error counts; it stops the other task too.
-        stop.cancel();
-        result = result.and(ended);
-    }
-    result
+    wiring::run(opened, every, stop).await
 }
 
 /// One pass, and its reports to a node.

@@ -1,5 +1,6 @@
 //! A real listener on loopback with a router behind it: plain, or TLS 1.3 with raw keys.
 #![allow(dead_code)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use axum::Router;
 use hyper_util::rt::TokioIo;
