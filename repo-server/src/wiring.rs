@@ -93,12 +93,12 @@ async fn start(
     (store_tasks, stores): (&mut Tasks, &CancellationToken),
 ) -> anyhow::Result<Shared> {
     let lease = Duration::from_secs(settings.lease.serving_secs);
-    let Opened { app, authority_tasks: tasks, writer, reports } = open(settings, data)?;
+    let Opened { app, authority_tasks: tasks, writer, reports_writer } = open(settings, data)?;
     spawn(store_tasks, "content writer", {
         let stop = stores.clone();
         async move { Ok(writer.run(stop).await?) }
     });
-    spawn(store_tasks, "outcome reports", infallible(reports.run(stores.clone())));
+    spawn(store_tasks, "outcome reports", infallible(reports_writer.run(stores.clone())));
 
     let listen = &app.settings.listen;
     let http = TcpListener::bind(listen.http).await.with_context(|| cannot_listen(listen.http, "http"))?;
@@ -145,7 +145,7 @@ pub struct Opened {
     /// Fills artifact files.
     pub writer: WriterTask,
     /// Writes outcome reports.
-    pub reports: sluice_compliance_store::WriterTask,
+    pub reports_writer: sluice_compliance_store::WriterTask,
 }
 
 /// Opens keys and stores of the repository in `data`; binds nothing.
@@ -161,7 +161,7 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
         ..StoreLimits::default()
     };
     let (content, writer) = ContentStore::open(&data.join("content"), limits)?;
-    let (compliance, reports) =
+    let (compliance, reports_writer) =
         ComplianceStore::open(&data.join("compliance.redb")).context("opening the compliance database")?;
     let board = NodeBoard::load(store.read(|tx| members::words(tx))?);
     let metrics = Metrics::default();
@@ -184,7 +184,7 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
         data,
         listening: OnceLock::new(),
     });
-    Ok(Opened { app, authority_tasks, writer, reports })
+    Ok(Opened { app, authority_tasks, writer, reports_writer })
 }
 
 fn spawn(tasks: &mut Tasks, name: &'static str, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
