@@ -11,7 +11,7 @@ use crate::counters::Counters;
 use crate::exchange::incoming::ArrivedChunk;
 use crate::exchange::links::{Ended, Links};
 use crate::exchange::members::{live_row, partners};
-use crate::exchange::session::{Session, Site, Stage, Waiter};
+use crate::exchange::session::{Session, Site, Waiter};
 use crate::fetch::{Command, FetchHandle, Unobtainable};
 use crate::trouble::Trouble;
 use crate::view::{NodeView, ViewHandle};
@@ -388,10 +388,6 @@ impl ExchangeLoop {
                 self.touched.insert(*artifact);
             }
         }
-    }
-
-    pub(crate) fn is_stage_hunting(&self, artifact: &ArtifactId) -> bool {
-        self.sessions.get(artifact).is_some_and(|session| matches!(session.stage, Stage::Hunting(_)))
     }
 }
 

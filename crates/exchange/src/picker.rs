@@ -15,6 +15,7 @@
 //! - A request goes up in rank, or to a member that has or fetches the chunk: two members never wait for each other,
 //!   unless one cannot reach the origin; that wait ends after [`LATE_AFTER`].
 //! - A peer that sent wrong bytes is never asked again; a chunk leaves `missing` only after its bytes matched.
+//! - A peer has one request at a time until a chunk from it was right: one that lies wastes one chunk.
 //! - In flight: at each peer at most [`PEER_REQUESTS_MAX`] requests and about [`PEER_BYTES_MAX`]; at the origin the
 //!   window that the caller gives.
 

@@ -30,11 +30,13 @@ pub(crate) struct ArrivedChunk {
 impl ExchangeLoop {
     /// Moves one session forward and does what it wants done.
     pub(crate) fn advance_one(&mut self, artifact: &ArtifactId, now: Instant) {
-        if self.is_stage_hunting(artifact) {
-            self.hunt(artifact, now);
+        let Some(session) = self.sessions.get_mut(artifact) else { return };
+        if matches!(session.stage, Stage::Hunting(_)) {
+            if !session.is_stopped(now) {
+                self.hunt(artifact, now);
+            }
             return;
         }
-        let Some(session) = self.sessions.get_mut(artifact) else { return };
         let mut actions = Vec::new();
         session.advance(now, &mut actions);
         for action in actions {
@@ -89,6 +91,10 @@ impl ExchangeLoop {
     fn hunt(&mut self, artifact: &ArtifactId, now: Instant) {
         let site = self.site();
         let Some(session) = self.sessions.get_mut(artifact) else { return };
+        if let Some(manifest) = session.manifest.clone() {
+            self.admit(*artifact, manifest);
+            return;
+        }
         let manifest = session.row.custom.manifest.blake3;
         let Stage::Hunting(hunt) = &mut session.stage else { return };
         let Some(source) = hunt.next(site.me, &site.peers, site.origin, now) else { return };
@@ -202,20 +208,26 @@ impl ExchangeLoop {
         match Manifest::decode(bytes, &row.custom.manifest, row.length) {
             Ok(manifest) if manifest.artifact() == asked.artifact => {
                 let manifest = Arc::new(manifest);
-                let sha256 = session.sha256();
-                session.stage = Stage::Admitting;
-                let store = self.parts.store.clone();
-                self.storing.spawn(async move {
-                    let admission = Admission { manifest: Arc::clone(&manifest), sha256 };
-                    let result = store.admit(admission).await.map(|_| ());
-                    Stored::Admitted { artifact: asked.artifact, manifest, result }
-                });
+                session.manifest = Some(Arc::clone(&manifest));
+                self.admit(asked.artifact, manifest);
             }
             wrong => {
                 let error = wrong.err().map(|error| error.to_string()).unwrap_or_default();
                 self.on_wrong_manifest(asked, &error, now);
             }
         }
+    }
+
+    /// Asks the store for room.
+    fn admit(&mut self, artifact: ArtifactId, manifest: Arc<Manifest>) {
+        let Some(session) = self.sessions.get_mut(&artifact) else { return };
+        session.stage = Stage::Admitting;
+        let admission = Admission { manifest: Arc::clone(&manifest), sha256: session.sha256() };
+        let store = self.parts.store.clone();
+        self.storing.spawn(async move {
+            let result = store.admit(admission).await;
+            Stored::Admitted { artifact, manifest, result }
+        });
     }
 
     /// A manifest is named by its hash in signed metadata: other bytes convict a peer as a wrong chunk does.

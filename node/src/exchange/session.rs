@@ -20,8 +20,9 @@ use tokio::sync::oneshot;
 /// How long a session that has nothing to do is kept: its next question comes within milliseconds while the site
 /// fetches.
 const IDLE_KEPT: Duration = Duration::from_secs(30);
-/// How long caching stops after the store could not take a chunk.
-const STOPPED_FOR: Duration = Duration::from_secs(5);
+/// How long caching stops after the store could not take a chunk, and at most after it could not again and again: what
+/// cannot be stored is not fetched over and over.
+const STOPPED_FOR: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
 /// Somebody who waits for a chunk or a manifest.
 pub(crate) type Waiter = oneshot::Sender<Result<(), Unobtainable>>;
@@ -70,6 +71,10 @@ pub(crate) struct Session {
     admit_waiters: Vec<Waiter>,
     /// Until when nothing is fetched, and why.
     stopped: Option<(Instant, String)>,
+    /// How often in a row.
+    stops: u32,
+    /// Verified, while the store has no room for it.
+    pub manifest: Option<Arc<Manifest>>,
     idle_since: Option<Instant>,
 }
 
@@ -84,6 +89,8 @@ impl Session {
             chunk_waiters: BTreeMap::new(),
             admit_waiters: Vec::new(),
             stopped: None,
+            stops: 0,
+            manifest: None,
             idle_since: None,
         }
     }
@@ -193,6 +200,7 @@ impl Session {
 
     /// Chunk `index` from `from` can be read from the store.
     pub fn on_stored(&mut self, from: Source, index: u32, now: Instant) {
+        self.stops = 0;
         if let Stage::Fetching { picker, .. } = &mut self.stage {
             picker.on_chunk(from, index, now);
         }
@@ -209,7 +217,9 @@ impl Session {
 
     /// Nothing is fetched for a while, and whoever waits is told why.
     pub fn stop(&mut self, why: &str, now: Instant) {
-        self.stopped = Some((now + STOPPED_FOR, why.to_owned()));
+        let pause = STOPPED_FOR.0 * 2_u32.saturating_pow(self.stops.min(8));
+        self.stops += 1;
+        self.stopped = Some((now + pause.min(STOPPED_FOR.1), why.to_owned()));
         self.answer_all(&Unobtainable::CachingStopped { why: why.to_owned() });
     }
 

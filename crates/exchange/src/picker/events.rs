@@ -110,6 +110,7 @@ impl Picker {
             && let Some(peer) = self.peer_mut(&key)
         {
             peer.progress_at = now;
+            peer.proven = true;
         }
         self.on_local_chunk(index);
     }

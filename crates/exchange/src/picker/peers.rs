@@ -41,6 +41,8 @@ pub(super) struct Peer {
     pub key: MemberKey,
     pub link: Link,
     pub banned: bool,
+    /// Whether a chunk from it was right: until then one request at a time, so that a liar wastes one chunk.
+    pub proven: bool,
     pub refused_until: Option<Instant>,
     pub load: Load,
     pub here: Vec<bool>,
@@ -64,6 +66,7 @@ impl Peer {
             key,
             link,
             banned: false,
+            proven: false,
             refused_until: None,
             load: Load::default(),
             here: Vec::new(),
@@ -88,6 +91,9 @@ impl Peer {
     }
 
     pub fn has_room(&self, bytes: u64) -> bool {
+        if !self.proven {
+            return self.load.requests == 0;
+        }
         self.load.requests < PEER_REQUESTS_MIN
             || (self.load.requests < PEER_REQUESTS_MAX && self.load.bytes + bytes <= PEER_BYTES_MAX)
     }

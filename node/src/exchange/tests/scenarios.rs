@@ -153,10 +153,10 @@ async fn a_retraction_ends_the_fetch_and_whoever_waits_is_told() {
     let (mut lab, origin) = Laboratory::new(2, 16 * MIB, Some(2 << 20)).await;
     let nodes = lab.start();
     let artifact = lab.artifact();
-    let last = 10_u32;
-    let waiting = nodes[0].chunk(&artifact, last, PATIENCE);
+    let waiting = nodes[0].chunk(&artifact, 10, PATIENCE);
     let retract = async {
-        eventually(PATIENCE, || origin.counters.chunks() >= 2).await;
+        // A chunk takes half a second and more.
+        eventually(PATIENCE, || origin.counters.chunk_frame_bytes() > 64 << 10).await;
         lab.retracted = true;
         for node in &nodes {
             node.publisher.publish(lab.view(node.identity.key.public()));
