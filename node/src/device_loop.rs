@@ -4,6 +4,7 @@
 use crate::exchange_server::ExchangeServer;
 use crate::http::caller::Caller;
 use crate::http::connection::serve_connection;
+use crate::view::ViewHandle;
 use axum::Router;
 use sluice_transport::{Accepted, Alpn, DeviceListener, QuicListener};
 use tokio::task::JoinSet;
@@ -17,6 +18,8 @@ pub struct DeviceLoop {
     pub quic: Option<QuicListener>,
     /// Routes for agents.
     pub router: Router,
+    /// What a running response is judged by.
+    pub views: ViewHandle,
     /// Serves other nodes.
     pub exchange: ExchangeServer,
 }
@@ -43,7 +46,7 @@ impl DeviceLoop {
         match alpn {
             Alpn::Http => {
                 let caller = Caller::Device { key: peer, remote };
-                let views = self.exchange.views.clone();
+                let views = self.views.clone();
                 connections.spawn(serve_connection(stream, caller, self.router.clone(), views, stop));
             }
             Alpn::Exchange => {

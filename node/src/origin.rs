@@ -17,11 +17,8 @@ use std::time::Duration;
 const ADDRESSES_MAX: usize = 8;
 
 /// Small exchanges only: a retraction must not wait behind a connection that is dead.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(3),
-    idle: Duration::from_secs(10),
-    whole: Duration::from_secs(30),
-};
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(3), idle: Duration::from_secs(10), whole: Duration::from_secs(30) };
 
 /// Speaks to the repo server.
 pub struct Origin {

@@ -201,9 +201,10 @@ pub async fn commit(store: &StateStore, view: &NodeView) -> Result<(), AdvanceEr
 
 fn stored_files(view: &NodeView) -> Vec<StoredFile> {
     let metadata = view.metadata_files.iter().map(|(name, bytes)| (name.clone(), Arc::clone(bytes)));
-    let documents = view.documents.iter().map(|(name, held)| {
-        (format!("{DOCUMENT_PREFIX}{}/{name}", held.document.sha256), Arc::clone(&held.bytes))
-    });
+    let documents = view
+        .documents
+        .iter()
+        .map(|(name, held)| (format!("{DOCUMENT_PREFIX}{}/{name}", held.document.sha256), Arc::clone(&held.bytes)));
     metadata.chain(documents).collect()
 }
 
