@@ -20,7 +20,7 @@ use sluice_model::{MemberKey, PatchName, RingName, SiteName, Timestamp};
 use sluice_rollout::{Decision, Facts, Offers, PatchDecision, RetryPolicy, Tombstones, decide};
 use sluice_settings::AgentSettings;
 use sluice_state_store::{StateError, StateStore};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ const LAST_REPORT: &str = "last-report-at";
 /// The stored explanation is rewritten at least this often.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// Complaints that are remembered so that none is said twice in a row.
-const COMPLAINTS_BYTES_MAX: usize = 8 << 10;
+/// Sources whose last complaint is remembered: more than a site has nodes.
+const COMPLAINTS_MAX: usize = 64;
 
 /// Why a pass came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,8 @@ pub struct Agent {
     repository: Option<Arc<RepositoryClient>>,
     explanation: PathBuf,
     explained: Option<Explanation>,
-    complained: String,
+    /// The last complaint about each source, so that none is said twice in a row.
+    complained: BTreeMap<String, String>,
 }
 
 /// Everything about one moment that decisions rest on.
@@ -156,7 +157,7 @@ impl Agent {
             repository: RepositoryClient::new(&enrolment.repository).ok().map(Arc::new),
             explanation: folder.explanation(),
             explained: None,
-            complained: String::new(),
+            complained: BTreeMap::new(),
             last_good: None,
             key,
             store,
@@ -204,7 +205,7 @@ impl Agent {
                     if let Source::Node(node) = &source {
                         self.last_good = Some(node.key);
                     }
-                    self.complained.clear();
+                    self.complained.remove(source.name());
                     return Ok(true);
                 }
                 Err(error) => {
@@ -225,16 +226,16 @@ impl Agent {
 
     /// Says it once, not at every poll.
     fn complain(&mut self, source: &str, error: &TrustError) {
-        let text = format!("{source}: {}", chain(error));
-        if self.complained.contains(&text) {
-            tracing::debug!(source, error = %chain(error), "metadata was not taken");
-        } else {
-            tracing::warn!(source, error = %chain(error), "metadata was not taken; what was verified before stays");
-            if self.complained.len() > COMPLAINTS_BYTES_MAX {
-                self.complained.clear();
-            }
-            self.complained.push_str(&text);
+        let text = chain(error);
+        if self.complained.get(source) == Some(&text) {
+            tracing::debug!(source, error = text, "metadata was not taken");
+            return;
         }
+        tracing::warn!(source, error = text, "metadata was not taken; what was verified before stays");
+        if self.complained.len() >= COMPLAINTS_MAX {
+            self.complained.clear();
+        }
+        self.complained.insert(source.to_owned(), text);
     }
 
     /// Reads the signed documents and the package manager, and decides.
