@@ -1,11 +1,12 @@
-//! The product: the exchange protocol between two nodes. The sender verifies what it reads and signs each chunk, as a
-//! node does; TLS 1.3 with mutual raw keys carries it; the receiver verifies and writes.
+//! The product: the exchange protocol between the stores of two nodes. The sender verifies what it reads and signs each
+//! chunk; TLS 1.3 with mutual raw keys carries it; the receiver verifies, writes, and makes durable in batches.
 
 use crate::data::Data;
 use crate::measure::{Measured, Stopwatch};
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use sluice_content::Manifest;
+use sluice_content_store::{ArtifactReader, ContentStore};
 use sluice_exchange::frame::{Ask, Request};
 use sluice_identity::DeviceKey;
 use sluice_model::{ArtifactId, ByteRate, ManifestId, MemberKey};
@@ -14,9 +15,7 @@ use sluice_transport::{
     LinkKind, ListenLimits, QuicListener, ReceiveCounters, ServeCounters, ServeLimits, ServeOptions, ServedChunk,
     Throttle, serve_exchange,
 };
-use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,43 +25,23 @@ use tokio_util::sync::CancellationToken;
 const CHUNKS_PER_REQUEST: u32 = 4;
 const REQUESTS_IN_FLIGHT: usize = 2;
 
-/// Reads chunks from the artifact and verifies them before they leave.
-struct DiskSource(Arc<Artifact>);
+/// Serves one artifact from a store.
+struct StoreSource(ArtifactReader);
 
-struct Artifact {
-    file: File,
-    manifest: Manifest,
-}
-
-impl ChunkSource for DiskSource {
+impl ChunkSource for StoreSource {
     async fn manifest(&self, _: &MemberKey, _: &ManifestId) -> Answer<Bytes> {
         Answer::NotHere
     }
 
     async fn chunk(&self, _: &MemberKey, _: &ArtifactId, index: u32) -> Answer<ServedChunk> {
-        let artifact = Arc::clone(&self.0);
-        match tokio::task::spawn_blocking(move || artifact.read(index)).await {
-            Ok(Ok(chunk)) => Answer::Here(chunk),
-            _ => Answer::NotHere,
+        match self.0.read(index).await {
+            Ok(bytes) => Answer::Here(ServedChunk { bytes, id: self.0.manifest().chunk_id(index) }),
+            Err(_) => Answer::NotHere,
         }
     }
 
     async fn have(&self, _: &MemberKey, _: &ArtifactId) -> Answer<Bytes> {
         Answer::NotHere
-    }
-}
-
-impl Artifact {
-    fn read(&self, index: u32) -> anyhow::Result<ServedChunk> {
-        let range = self.manifest.range(index);
-        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
-        while bytes.len() < bytes.capacity() {
-            let at = range.start + bytes.len() as u64;
-            let read = rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at)?;
-            ensure!(read > 0, "the artifact ended early");
-        }
-        self.manifest.verify(index, &bytes)?;
-        Ok(ServedChunk { bytes: bytes.into(), id: self.manifest.chunk_id(index) })
     }
 }
 
@@ -110,9 +89,16 @@ async fn transfer_async(
     slow: Option<ByteRate>,
 ) -> anyhow::Result<Measured> {
     let (server_key, client_key) = (DeviceKey::generate()?, DeviceKey::generate()?);
-    let target = Arc::new(data.target()?);
-    let manifest = Arc::new(data.manifest.clone());
-    let source = Arc::new(DiskSource(Arc::new(Artifact { file: data.source, manifest: data.manifest })));
+    let manifest = Arc::clone(&data.manifest);
+    let stop = CancellationToken::new();
+    let mut writers = JoinSet::new();
+    let (sending, task) = data.sending_store()?;
+    writers.spawn(task.run(stop.clone()));
+    let ((receiving, task), _folder) = data.receiving_store()?;
+    writers.spawn(task.run(stop.clone()));
+    receiving.admit(data.admission()).await?;
+    let reader = sending.reader(&manifest.artifact()).context("the sender has not got the artifact")?;
+    let source = Arc::new(StoreSource(reader));
     let mut listener = Listener::bind(carrier, &server_key)?;
     let address = listener.local_addr()?;
     let options = ServeOptions {
@@ -149,20 +135,27 @@ async fn transfer_async(
             connection.run(CancellationToken::new()).await;
             anyhow::Ok(())
         });
-        fetching.spawn(fetch(client, events, Arc::clone(&manifest), Arc::clone(&target), (part, connections)));
+        fetching.spawn(fetch(client, events, Arc::clone(&manifest), receiving.clone(), (part, connections)));
     }
     while let Some(done) = fetching.join_next().await {
         done??;
     }
-    stopwatch.stop(manifest.length())
+    let measured = stopwatch.stop(manifest.length())?;
+    let reader = receiving.reader(&manifest.artifact()).context("the receiver has not got the artifact")?;
+    ensure!(reader.is_complete(), "the receiver has not got all chunks");
+    stop.cancel();
+    while let Some(ended) = writers.join_next().await {
+        ended??;
+    }
+    Ok(measured)
 }
 
-/// Fetches every `of`-th request's worth of chunks, and verifies and writes what comes.
+/// Fetches every `of`-th request's worth of chunks, and puts what comes into the store.
 async fn fetch(
     client: ExchangeClient,
     mut events: mpsc::Receiver<ExchangeEvent>,
     manifest: Arc<Manifest>,
-    target: Arc<File>,
+    store: ContentStore,
     (part, of): (usize, usize),
 ) -> anyhow::Result<()> {
     let artifact = manifest.artifact();
@@ -187,10 +180,7 @@ async fn fetch(
                 None => in_flight -= 1,
             }
         }
-        tokio::task::block_in_place(|| -> anyhow::Result<()> {
-            manifest.verify(index, &bytes)?;
-            Ok(target.write_all_at(&bytes, manifest.range(index).start)?)
-        })?;
+        store.put(&artifact, index, bytes).await?;
     }
     Ok(())
 }

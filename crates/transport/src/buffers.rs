@@ -6,13 +6,13 @@
 use bytes::{Bytes, BytesMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Buffers kept for reuse: what some eight busy connections have in their hands at once. Of 1 MiB mostly, at most 4 MiB,
-/// so 12 to 48 MiB.
+/// Buffers kept for reuse: what some eight busy connections have in their hands at once. Chunks are 1 MiB on average and
+/// 4 MiB at most, so 12 to 48 MiB.
 const BUFFERS_MAX: usize = 12;
-/// Smallest buffer: an average chunk, so that chunks of different sizes share buffers.
-const BUFFER_BYTES_MIN: usize = 1 << 20;
-/// Smaller bodies (`have`, small artifacts) are not worth holding a large buffer for.
+/// Smaller bodies (`have`, small artifacts) cost the allocator nothing.
 const POOLED_BYTES_MIN: usize = 256 << 10;
+/// A body never lies in a buffer of more than so many times its length: who keeps it keeps little more than it.
+const OVERSIZE_MAX: usize = 2;
 
 static SHARED: Buffers = Buffers::new();
 
@@ -38,23 +38,23 @@ impl Buffers {
             return BytesMut::with_capacity(bytes);
         }
         let mut kept = self.kept();
-        match kept.iter_mut().position(|buffer| buffer.try_reclaim(bytes)) {
+        let fits = |buffer: &mut BytesMut| buffer.try_reclaim(bytes) && buffer.capacity() <= OVERSIZE_MAX * bytes;
+        match kept.iter_mut().position(fits) {
             Some(found) => kept.swap_remove(found),
             None => {
                 drop(kept);
-                BytesMut::with_capacity(bytes.max(BUFFER_BYTES_MIN))
+                BytesMut::with_capacity(bytes)
             }
         }
     }
 
-    /// Hands out what was read; the memory is reused once every clone of the result is dropped. A body may lie in one
-    /// buffer with others, so who keeps it for long should copy it.
+    /// Hands out what was read; the memory is reused once every clone of the result is dropped.
     pub(crate) fn hand_out(&self, mut buffer: BytesMut) -> Bytes {
         let body = buffer.split().freeze();
         if body.len() >= POOLED_BYTES_MIN {
             let mut kept = self.kept();
             if kept.len() >= BUFFERS_MAX {
-                // The oldest one is still held by somebody, who frees it.
+                // The oldest one is still held by somebody, who frees it, or fitted nothing for long.
                 kept.remove(0);
             }
             kept.push(buffer);
@@ -83,6 +83,16 @@ mod tests {
             assert!(body.iter().all(|byte| *byte == round));
         }
         assert!(places.len() <= 4, "{}", places.len());
+    }
+
+    #[test]
+    fn a_small_body_never_lies_in_a_large_buffer() {
+        let buffers = Buffers::new();
+        let mut large = buffers.take(4 << 20);
+        large.extend_from_slice(&vec![1; 4 << 20]);
+        drop(buffers.hand_out(large));
+        assert!(buffers.take(300_000).capacity() <= 600_000);
+        assert!(buffers.take(3 << 20).capacity() == 4 << 20, "while a fitting one is reused");
     }
 
     #[test]

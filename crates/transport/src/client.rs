@@ -103,8 +103,7 @@ pub enum ExchangeEvent {
         artifact: ArtifactId,
         /// Which chunk.
         index: u32,
-        /// At most `CHUNK_BYTES_MAX`. Its memory is reused once it is dropped, and may be shared with the next chunks: who
-        /// keeps it for long should copy it.
+        /// At most `CHUNK_BYTES_MAX`. Its memory is reused once it is dropped, and is at most twice as large.
         bytes: Bytes,
         /// Length on the wire, header and trailer included.
         frame_bytes: u64,
