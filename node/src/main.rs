@@ -9,6 +9,7 @@ mod exchange;
 mod exchange_loop;
 mod exchange_server;
 mod fetch;
+mod gate;
 mod http;
 mod http_loop;
 mod limit_loop;
@@ -117,10 +118,7 @@ fn run_join(arguments: JoinArguments) -> anyhow::Result<()> {
         name: arguments.name,
     };
     let joined = runtime()?.block_on(join::run(request))?;
-    say(&format!(
-        "joined site {} as {}\nnext: sluice-node serve --data {data}",
-        joined.place.site, joined.place.key
-    ));
+    say(&format!("joined site {} as {}\nnext: sluice-node serve --data {data}", joined.place.site, joined.place.key));
     Ok(())
 }
 

@@ -162,6 +162,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
         tcp,
         quic,
         router: http::device_router(node.clone()),
+        views: view.clone(),
         exchange: ExchangeServer {
             key: key.clone(),
             views: view.clone(),

@@ -68,13 +68,13 @@ impl ArtifactReader {
     /// The bytes of chunk `idx`, verified. From memory at once; from disk they are verified each time. A chunk whose
     /// bytes are wrong no longer counts, durably, when this returns [`ReadError::Corrupt`]. Dropping the future is safe.
     pub async fn read(&self, idx: u32) -> Result<Bytes, ReadError> {
-        if let Some(known) = self.from_memory(idx)? {
-            return Ok(known);
+        if let Some(bytes) = self.known(idx)? {
+            return Ok(bytes);
         }
         // Those who want the same chunk wait for one read instead of making their own.
         let _one_at_a_time = self.shared.read_turn(self.slot.artifact, idx).lock().await;
-        if let Some(known) = self.from_memory(idx)? {
-            return Ok(known);
+        if let Some(bytes) = self.known(idx)? {
+            return Ok(bytes);
         }
         let slot = Arc::clone(&self.slot);
         let read =
@@ -92,7 +92,7 @@ impl ArtifactReader {
         }
     }
 
-    fn from_memory(&self, idx: u32) -> Result<Option<Bytes>, ReadError> {
+    fn known(&self, idx: u32) -> Result<Option<Bytes>, ReadError> {
         if self.slot.is_removed() {
             return Err(ReadError::Removed(self.slot.artifact));
         }

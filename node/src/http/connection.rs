@@ -1,6 +1,10 @@
-//! Serves HTTP on one connection, plain or TLS, with explicit deadlines (the framework sets none).
+//! Serves HTTP on one connection, plain or TLS, with explicit deadlines (the framework sets none), and closes it when
+//! the newest view no longer allows what it is sending.
 
 use super::caller::Caller;
+use super::running::Running;
+use super::stall::Stalling;
+use crate::view::ViewHandle;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 /// From the first byte of a request to the end of its head; also how long a kept-alive connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest request head.
+/// A client that takes no byte of an answer for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest request head; also about how much of an answer waits for the client in memory.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
@@ -20,20 +26,25 @@ const HEADERS_MAX: usize = 64;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves requests of `caller` until the connection ends, or `stop`; then the running response gets a moment to finish.
-pub async fn serve_connection<S>(stream: S, caller: Caller, router: Router, stop: CancellationToken)
+pub async fn serve_connection<S>(stream: S, caller: Caller, router: Router, views: ViewHandle, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router.layer(Extension(caller)));
+    let running = Running::default();
+    let service = TowerToHyperService::new(router.layer(Extension(caller)).layer(Extension(running.clone())));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stalling::new(stream, STALL_TIMEOUT)), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = running.forbidden(&views) => {
+            tracing::info!(remote = %caller.remote(), "a response was cut: its content may no longer be served");
+            return;
+        }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(DRAIN_TIMEOUT, connection).await.unwrap_or(Ok(()))

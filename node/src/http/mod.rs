@@ -1,12 +1,14 @@
 //! HTTP of the node, one file per resource. Two routers: for anybody over plain HTTP, and for devices over TLS.
 
+pub mod body;
 pub mod caller;
 pub mod connection;
 pub mod content;
 pub mod health;
 pub mod outcomes;
 pub mod problem;
-pub mod serve;
+pub mod running;
+pub mod stall;
 pub mod tuf;
 
 use crate::counters::Counters;

@@ -1,9 +1,9 @@
 //! A store with its writer running, and artifacts to put into it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use bytes::Bytes;
 use sluice_content::{ChunkerParams, Cut, Cutter};
-use sluice_content_store::{Admission, ContentStore, StoreLimits, WriterFailed, WriterTask};
+use sluice_content_store::{Admission, ContentStore, OpenError, StoreLimits, WriterFailed, WriterTask};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -77,7 +77,13 @@ pub struct Running {
 
 impl Running {
     pub fn open(dir: &Path, limits: StoreLimits) -> Self {
-        let (store, task) = ContentStore::open(dir, limits).unwrap();
+        // A write that ran when the store before crashed still holds the index for a moment.
+        let (store, task) = loop {
+            match ContentStore::open(dir, limits.clone()) {
+                Err(OpenError::InUse(_)) => std::thread::sleep(std::time::Duration::from_millis(5)),
+                opened => break opened.unwrap(),
+            }
+        };
         Self::of(store, task)
     }
 

@@ -1,0 +1,89 @@
+//! Who asks, which rings he has, and what the newest view says to that. The decision itself is `rollout::gate`'s.
+
+use crate::http::caller::Caller;
+use crate::http::problem::Refusal;
+use crate::view::NodeView;
+use sluice_api::problem::{Problem, ProblemType};
+use sluice_model::{ReleasedArtifact, RingName};
+use sluice_rollout::{Freshness, Purpose, Verdict, WantedContent};
+
+/// A request for content, as far as it matters to the gate. Asked once before a response and again while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateRequest {
+    /// Who.
+    pub caller: Caller,
+    /// What.
+    pub wanted: WantedContent,
+    /// What for; believed of an enrolled device only.
+    pub purpose: Purpose,
+}
+
+impl GateRequest {
+    /// The released row under which the caller may have the content now, or the problem that says why not.
+    pub fn judge<'a>(&self, view: &'a NodeView) -> Result<&'a ReleasedArtifact, Refusal> {
+        let rings = rings_of(view, &self.caller)?;
+        let purpose = match self.caller {
+            Caller::Device { .. } => self.purpose,
+            Caller::Plain { .. } => Purpose::Ordinary,
+        };
+        match view.catalogue.judge(self.wanted, &rings, view.freshness(), purpose) {
+            Verdict::Serve(row) => Ok(row),
+            Verdict::RingClosed { rings: listing } => Err(ring_closed(&rings, &listing)),
+            Verdict::Retracted(tombstone) => Err(Refusal::new(
+                ProblemType::Retracted,
+                format!("{} was retracted ({}): {}", tombstone.patch, tombstone.serial, tombstone.reason),
+            )),
+            Verdict::LeaseExpired(freshness) => Err(lease_expired(freshness)),
+            Verdict::NotListed => Err(Refusal::new(
+                ProblemType::NotFound,
+                "no live release lists this content; the node follows the repository within seconds",
+            )),
+        }
+    }
+
+    /// Whether a response that began may send more.
+    pub fn may_go_on(&self, view: &NodeView) -> bool {
+        self.judge(view).is_ok()
+    }
+}
+
+/// Metadata and signed documents are served within the lease, like everything else.
+pub fn check_lease(view: &NodeView) -> Result<(), Refusal> {
+    let freshness = view.freshness();
+    if freshness.is_within_lease() { Ok(()) } else { Err(lease_expired(freshness)) }
+}
+
+/// The rings of the caller: a device's from the signed row of its endpoint, anybody else's from the policy for his network.
+fn rings_of(view: &NodeView, caller: &Caller) -> Result<Vec<RingName>, Refusal> {
+    let Some(id) = caller.endpoint_id() else {
+        return Ok(view.limits.plain_rings_for(caller.remote().ip()).to_vec());
+    };
+    match view.endpoints.active(&id) {
+        Some(row) => Ok(vec![row.ring.clone()]),
+        None => Err(Refusal::new(
+            ProblemType::NotEnrolled,
+            format!("site {} has no active endpoint {id}; enrol it with: sluice-agent enrol", view.site),
+        )),
+    }
+}
+
+fn ring_closed(rings: &[RingName], listing: &[&RingName]) -> Refusal {
+    let yours = rings.iter().map(RingName::as_str).collect::<Vec<_>>().join(", ");
+    let detail =
+        format!("your rings are: {}; wait until one of them has it", if yours.is_empty() { "none" } else { &yours });
+    let blocks = listing.iter().map(|ring| format!("only released in ring {ring}")).collect();
+    Problem::new(ProblemType::RingClosed, detail).with_blocks(blocks).into()
+}
+
+fn lease_expired(freshness: Freshness) -> Refusal {
+    match freshness {
+        Freshness::ClockBehind => Refusal::new(
+            ProblemType::NotReady,
+            format!("the metadata is {freshness}; set the node's clock right, or let it reach the repository"),
+        ),
+        _ => Refusal::new(
+            ProblemType::LeaseExpired,
+            format!("the metadata is {freshness}; nothing is served until the node reaches the repository again"),
+        ),
+    }
+}
