@@ -2,7 +2,7 @@
 //! back when the proof fails.
 
 use crate::download::Fetcher;
-use crate::dpkg::{Dpkg, DpkgError, Ran, Snapshot, classify, shorten};
+use crate::dpkg::{Dpkg, DpkgError, Ran, Snapshot, classify, remarks, shorten};
 use crate::memory::{self, CutOff};
 use crate::restore::restore;
 use sluice_compliance::{FailureClass, PackageVersion};
@@ -68,9 +68,9 @@ impl Transaction<'_> {
         let before = self.before(&packages).await?;
         memory::note_attempt(self.store, Some(&CutOff { before: before.clone() }))?;
         let ran = self.dpkg.install(files).await?;
-        let mut words = shorten(&ran.words);
         let mut now = self.dpkg.snapshot().await?;
         let mut failure = judge(set, &now, &ran);
+        let mut words = if failure.is_none() { remarks(&ran.words) } else { shorten(&ran.words) };
         if failure.is_none() && !leftovers.is_empty() {
             let purged = self.dpkg.purge(leftovers).await?;
             now = self.dpkg.snapshot().await?;

@@ -9,7 +9,7 @@ mod words;
 
 pub use query::{PackageState, Snapshot};
 pub use run::Ran;
-pub use words::{classify, shorten};
+pub use words::{classify, remarks, shorten};
 
 use sluice_model::PackageName;
 use sluice_settings::DpkgSettings;

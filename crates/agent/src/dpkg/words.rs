@@ -27,14 +27,24 @@ pub fn classify(words: &str) -> FailureClass {
     }
 }
 
-/// Without progress lines, cut to the length of a report's detail. The end is dropped: dpkg names the cause first.
-pub fn shorten(words: &str) -> String {
+/// What dpkg said beyond progress, cut to the length of a report's detail; empty when there was nothing else. The end is
+/// dropped: dpkg names the cause first.
+pub fn remarks(words: &str) -> String {
     let told: Vec<&str> = words
         .lines()
         .map(str::trim_end)
         .filter(|line| !line.is_empty() && !PROGRESS.iter().any(|progress| line.starts_with(progress)))
         .collect();
-    let text = if told.is_empty() { words.trim().to_owned() } else { told.join("\n") };
+    cut(&told.join("\n"))
+}
+
+/// [`remarks`] of a failure, and everything where there were none: a failure is never told without words.
+pub fn shorten(words: &str) -> String {
+    let told = remarks(words);
+    if told.is_empty() { cut(words.trim()) } else { told }
+}
+
+fn cut(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || *c == '\n').take(DETAIL_CHARS_MAX).collect()
 }
 
@@ -62,5 +72,7 @@ mod tests {
         assert!(shorten(DEPENDENCY).starts_with("dpkg: dependency problems prevent configuration of aa:"));
         assert_eq!(shorten(&"x\u{1b}é".repeat(9_000)).chars().count(), 4_000);
         assert_eq!(shorten("Setting up aa (1) ...\n"), "Setting up aa (1) ...");
+        assert_eq!(remarks("Setting up aa (1) ...\ndpkg: warning: downgrading aa\n"), "dpkg: warning: downgrading aa");
+        assert_eq!(remarks("Setting up aa (1) ...\n"), "");
     }
 }

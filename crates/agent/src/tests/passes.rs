@@ -109,6 +109,7 @@ async fn a_patch_is_installed_replaced_retracted_and_rolled_back_and_each_is_rep
     let installed = &published.reports[1];
     assert_eq!(installed.sources.len(), 1);
     assert_eq!(installed.after[0].version.as_deref(), Some("1.0"));
+    assert_eq!(installed.detail, "", "nothing is said when nothing is wrong");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,6 +263,38 @@ async fn the_running_agent_stops_when_told_and_explains_while_it_runs() {
     assert!(second.unwrap_err().to_string().contains("already runs"));
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), running).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_the_middle_of_dpkg_waits_for_its_end_and_for_the_journal() {
+    if !have_dpkg() {
+        return;
+    }
+    let mut world = World::new(1).await;
+    let mut endpoint = Endpoint::enrolled(&mut world).await;
+    let (program, started) = (endpoint.dir.path().join("slow-dpkg"), endpoint.dir.path().join("started"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--install*) touch {}; sleep 1;; esac\nexec dpkg \"$@\"\n",
+        started.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    endpoint.settings.dpkg.program = program;
+    let file = package("tool", "1.0").build(endpoint.dir.path());
+    world.approve("tool/1.0", &[(file, "tool", "1.0")]);
+    let stop = CancellationToken::new();
+    let (data, settings, stopped) = (endpoint.data(), endpoint.settings.clone(), stop.clone());
+    let running = tokio::spawn(async move { run::forever(&data, settings, stopped).await });
+    while !started.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap().unwrap();
+    assert_eq!(endpoint.status("tool"), "install ok installed 1.0");
+    let opened =
+        wiring::open(&DataFolder::open(&endpoint.data()).unwrap(), endpoint.settings.clone(), Default::default())
+            .unwrap();
+    assert_eq!(opened.agent.store.journal_latest(10).unwrap().len(), 1, "the outcome is not in the journal");
 }
 
 #[tokio::test(flavor = "multi_thread")]
