@@ -10,6 +10,8 @@
 //! - The handshake signature is verified by rustls's own functions, never asserted.
 //! - TLS 1.3 only, no resumption: every connection proves possession of both keys again.
 
+#![warn(missing_docs)]
+
 mod key_file;
 mod raw_key;
 mod tls;

@@ -8,6 +8,8 @@
 //! - A request larger than the burst is split, never refused and never let through whole.
 //! - A rate change hands out no new burst: what was used up stays used up.
 
+#![warn(missing_docs)]
+
 mod limiter;
 mod meter;
 

@@ -9,6 +9,8 @@
 //! - Nothing is allocated for a frame before its header was found within its bounds.
 //! - Every queue, buffer and wait has a maximum; nothing here spawns, except the handshakes of a listener, in its JoinSet.
 
+#![warn(missing_docs)]
+
 mod buffers;
 mod client;
 mod client_connection;
