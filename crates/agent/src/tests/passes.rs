@@ -220,7 +220,7 @@ async fn older_metadata_is_refused_also_after_a_restart_and_what_was_verified_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_journal_survives_a_restart_and_goes_round_a_node_that_drops_reports() {
+async fn the_journal_survives_a_restart_and_is_handed_over_again_until_acknowledged() {
     if !have_dpkg() {
         return;
     }
