@@ -370,8 +370,10 @@ impl ExchangeLoop {
                 }
             }
             for session in self.sessions.values_mut() {
-                if let Some(picker) = session.picker() {
-                    picker.on_heard(arrived.source, now);
+                match session.picker() {
+                    Some(picker) if arrived.chunk_bytes > 0 => picker.on_progress(arrived.source, now),
+                    Some(picker) => picker.on_heard(arrived.source, now),
+                    None => {}
                 }
             }
         }

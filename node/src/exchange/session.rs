@@ -236,6 +236,7 @@ impl Session {
     pub fn on_damaged(&mut self, index: u32, now: Instant) {
         if let Stage::Fetching { picker, .. } = &mut self.stage {
             picker.on_damaged(index, now);
+            picker.want(index, false);
         }
     }
 

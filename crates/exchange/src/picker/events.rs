@@ -83,6 +83,16 @@ impl Picker {
         }
     }
 
+    /// Part of a chunk came from `source`: it gets on, however slowly it is allowed to send.
+    pub fn on_progress(&mut self, source: Source, now: Instant) {
+        self.on_heard(source, now);
+        if let Source::Peer(key) = source
+            && let Some(peer) = self.peer_mut(&key)
+        {
+            peer.progress_at = now;
+        }
+    }
+
     /// `peer` said what it has.
     pub fn on_have(&mut self, key: MemberKey, have: Have, now: Instant) {
         let count = self.chunks.len();
@@ -105,11 +115,10 @@ impl Picker {
 
     /// Chunk `index` is here: its bytes, from `from`, matched the manifest and can be read.
     pub fn on_chunk(&mut self, from: Source, index: u32, now: Instant) {
-        self.on_heard(from, now);
+        self.on_progress(from, now);
         if let Source::Peer(key) = from
             && let Some(peer) = self.peer_mut(&key)
         {
-            peer.progress_at = now;
             peer.proven = true;
         }
         self.on_local_chunk(index);

@@ -215,3 +215,26 @@ fn faulty(seed: u64) -> Vec<String> {
     assert!(took.is_some(), "seed {seed}: {stuck:?}");
     world.log
 }
+
+#[test]
+fn a_peer_that_sends_slowly_is_waited_for() {
+    let shape = site(2, 1);
+    let mut world = World::new(1, &shape);
+    let (me, now) = (0, world.start);
+    let peer = world.nodes[1].key;
+    let picker = &mut world.nodes[me].picker;
+    let mut actions = Vec::new();
+    picker.want_all();
+    picker.on_link(Source::Peer(peer), Link::Up, now);
+    picker.advance(now, &mut actions);
+    picker.on_have(peer, crate::have::Have { progress: 0, here: vec![true], fetching: vec![false] }, now);
+    actions.clear();
+    picker.advance(now, &mut actions);
+    assert_eq!(actions, [Action::Request { from: Source::Peer(peer), index: 0 }]);
+    actions.clear();
+    for tenths in 1..600 {
+        picker.on_progress(Source::Peer(peer), now + Duration::from_millis(tenths * 100));
+        picker.advance(now + Duration::from_millis(tenths * 100), &mut actions);
+    }
+    assert!(actions.iter().all(|action| matches!(action, Action::AskHave { .. })), "{actions:?}");
+}
