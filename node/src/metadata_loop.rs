@@ -116,6 +116,10 @@ impl MetadataLoop {
     async fn on_walked(&mut self, outcome: Result<Walked, WalkError>) -> Result<(), AdvanceError> {
         match outcome {
             Ok(walked) => self.take_up(walked.trusted, &walked.documents).await,
+            Err(WalkError::Refresh(RefreshError::Fetch(error))) if error.problem().is_some() => {
+                tracing::warn!(error = chain(&error), "the origin refuses to give its metadata to this node");
+                Ok(())
+            }
             Err(WalkError::Refresh(RefreshError::Fetch(error))) => {
                 tracing::debug!(error = chain(&error), "the origin's metadata could not be fetched");
                 Ok(())
@@ -204,6 +208,13 @@ impl MetadataLoop {
         };
         advance::commit(&self.store, &next).await?;
         let next = self.publisher.publish(next);
+        let was_member = current.roster.member(&current.key).is_some();
+        if was_member && next.roster.member(&next.key).is_none() {
+            tracing::error!(
+                "the signed roster no longer names this node: no other member deals with it, and it serves nothing once its \
+                 lease ends; join again with a new token and another data folder if that was a mistake"
+            );
+        }
         tracing::debug!(version = next.timestamp_version, lease_until = %next.lease_until, "metadata moved forward");
         self.fence(&next, &retracted(&current)).await;
         Ok(())

@@ -10,7 +10,7 @@
 
 use crate::clock;
 use sluice_metadata::{DocumentRef, Trusted, View};
-use sluice_model::{EndpointRows, Limits, MemberKey, Roster, SiteName, TargetName, Timestamp, Tombstone, Topology};
+use sluice_model::{EndpointRows, Limits, MemberKey, Roster, SiteName, TargetName, Timestamp, Tombstone};
 use sluice_rollout::gate::Catalogue;
 use sluice_rollout::lease::{Freshness, trusted_now};
 use std::collections::BTreeMap;
@@ -49,8 +49,6 @@ pub struct NodeView {
     pub view: View,
     /// `fleet/roster`.
     pub roster: Roster,
-    /// `fleet/topology`.
-    pub topology: Topology,
     /// `policy/limits`.
     pub limits: Limits,
     /// `fleet/endpoints-<site>` of our site.
@@ -96,11 +94,6 @@ impl NodeView {
     /// The key and site of this node.
     pub fn place(&self) -> Place {
         Place { key: self.key, site: self.site.clone() }
-    }
-
-    /// Whether `key` is a member of the roster that is not ourselves.
-    pub fn is_member(&self, key: &MemberKey) -> bool {
-        *key != self.key && self.roster.member(key).is_some()
     }
 
     /// Highest serial of any tombstone; 0 without one.

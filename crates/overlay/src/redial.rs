@@ -12,6 +12,9 @@ use tokio::time::Instant;
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// Longest wait between two attempts: a member that comes back is reached within this and its jitter.
 const WAIT_MAX: Duration = Duration::from_secs(4);
+/// A connection that lasted this long was one: the waits begin anew after it. A shorter one was a refusal, which the
+/// dialling side sees as a connection that closes at once.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
 /// Addresses tried for one member.
 const ADDRESSES_MAX: usize = 8;
 
@@ -21,6 +24,7 @@ struct Entry {
     attempts: u32,
     /// `None`: connected, or an attempt is running.
     due: Option<Instant>,
+    up_since: Option<Instant>,
 }
 
 /// The table. Bounded by the allow-list: entries of others are removed with [`Redial::retain`].
@@ -41,16 +45,16 @@ impl Redial {
             return;
         }
         let due = (!is_connected).then_some(now);
-        self.entries.insert(peer, Entry { addresses, attempts: 0, due });
+        self.entries.insert(peer, Entry { addresses, attempts: 0, due, up_since: is_connected.then_some(now) });
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&PeerId) -> bool) {
         self.entries.retain(|peer, _| keep(peer));
     }
 
-    pub(crate) fn connected(&mut self, peer: &PeerId) {
+    pub(crate) fn connected(&mut self, peer: &PeerId, now: Instant) {
         if let Some(entry) = self.entries.get_mut(peer) {
-            entry.attempts = 0;
+            entry.up_since.get_or_insert(now);
             entry.due = None;
         }
     }
@@ -59,6 +63,9 @@ impl Redial {
     /// half of the wait.
     pub(crate) fn lost(&mut self, peer: &PeerId, now: Instant, jitter: u8) {
         if let Some(entry) = self.entries.get_mut(peer) {
+            if entry.up_since.take().is_some_and(|since| now.duration_since(since) >= STEADY_AFTER) {
+                entry.attempts = 0;
+            }
             let wait = WAIT_MIN.saturating_mul(1 << entry.attempts.min(10)).min(WAIT_MAX);
             entry.attempts = entry.attempts.saturating_add(1);
             entry.due = Some(now + wait.mul_f64(0.5 + f64::from(jitter) / 255.0));
@@ -87,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn waits_double_up_to_their_bound_and_begin_anew_after_a_connection() {
+    async fn waits_double_up_to_their_bound_and_begin_anew_after_a_connection_that_lasted() {
         let (peer, address) = (PeerId::random(), "127.0.0.1:1".parse().unwrap());
         let start = Instant::now();
         let mut redial = Redial::default();
@@ -104,9 +111,14 @@ mod tests {
         assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
         assert!(waits[0] < 300 && waits[7] <= 4_100, "{waits:?}");
 
-        redial.connected(&peer);
+        redial.connected(&peer, start);
         redial.lost(&peer, start, 0);
-        assert_eq!(redial.next_due().unwrap() - start, WAIT_MIN / 2);
+        assert_eq!(redial.next_due().unwrap() - start, WAIT_MAX / 2, "closed at once is a refusal");
+
+        redial.connected(&peer, start);
+        let later = start + STEADY_AFTER;
+        redial.lost(&peer, later, 0);
+        assert_eq!(redial.next_due().unwrap() - later, WAIT_MIN / 2);
         redial.set(peer, Vec::new(), false, start);
         assert_eq!(redial.next_due(), None, "without addresses it is only waited for");
     }

@@ -151,7 +151,7 @@ impl OverlayTask {
                 self.swarm.close_connection(connection);
             }
             SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
-                self.redial.connected(&peer_id);
+                self.redial.connected(&peer_id, Instant::now());
                 if num_established.get() == 1 {
                     return Ok(member_of(&peer_id).map(OverlayEvent::Up));
                 }

@@ -147,7 +147,6 @@ pub fn build(
         key: place.key,
         site: place.site.clone(),
         roster: read(&documents, "fleet/roster")?.unwrap_or_default(),
-        topology: read(&documents, "fleet/topology")?.unwrap_or_default(),
         limits: read(&documents, "policy/limits")?.unwrap_or_default(),
         endpoints: read(&documents, endpoints.as_str())?.unwrap_or(no_endpoints),
         catalogue: Catalogue::new(&view.releases, &tombstones),
