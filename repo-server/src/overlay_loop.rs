@@ -45,7 +45,7 @@ impl OverlayLoop {
 
     async fn follow(&self) -> Result<(), OverlayError> {
         let served = self.app.served();
-        self.app.sites.apply(&served.limits, served.topology.sites.iter().map(|site| site.name.clone()));
+        self.app.follow_limits();
         let allowed: Vec<MemberKey> = served.roster.members.iter().map(|member| member.key).collect();
         self.overlay.set_allowed(allowed).await
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sluice_metadata::{DocumentRef, Trusted, View, read_document};
 use sluice_model::{
     ArtifactId, EndpointId, EndpointRow, EndpointRows, Limits, ManifestId, MemberKey, ReleasedArtifact, Revoked,
-    RingName, Roster, Sha256, SiteName, TargetName, Topology,
+    Roster, Sha256, SiteName, TargetName, Topology,
 };
 use sluice_rollout::{Catalogue, WantedContent};
 use std::collections::{BTreeMap, HashMap};
@@ -25,8 +25,6 @@ pub const ENDPOINTS_PREFIX: &str = "fleet/endpoints-";
 
 /// One state. Cheap to hold: readers keep an `Arc` of it while they work.
 pub struct Served {
-    /// The verified files.
-    pub trusted: Trusted,
     /// What they say.
     pub view: View,
     /// Every current metadata file by name.
@@ -56,10 +54,10 @@ pub struct Served {
 impl Served {
     /// Reads complete metadata with the bytes of its documents; each document is verified.
     pub fn of(
-        trusted: Trusted,
+        trusted: &Trusted,
         document: impl Fn(&TargetName, &DocumentRef) -> Result<Option<Bytes>, Failure>,
     ) -> Result<Self, Failure> {
-        let view = View::of(&trusted).map_err(|error| Failure::broken("reading the signed metadata", error))?;
+        let view = View::of(trusted).map_err(|error| Failure::broken("reading the signed metadata", error))?;
         let mut documents = BTreeMap::new();
         for (name, reference) in &view.documents {
             let bytes = document(name, reference)?.ok_or_else(|| {
@@ -79,7 +77,6 @@ impl Served {
             revoked: Arc::new(parse(&view, &documents, REVOKED)?.unwrap_or_default()),
             topology: Arc::new(parse(&view, &documents, TOPOLOGY)?.unwrap_or_default()),
             limits: Arc::new(parse(&view, &documents, LIMITS)?.unwrap_or_default()),
-            trusted,
             view,
             documents,
             endpoints,
@@ -139,11 +136,6 @@ impl Served {
     /// The site of a node of the roster; `None` for keys that are no node.
     pub fn site_of_node(&self, key: &MemberKey) -> Option<&SiteName> {
         self.roster.member(key)?.site.as_ref()
-    }
-
-    /// Whether the repository has that ring.
-    pub fn has_ring(&self, ring: &RingName) -> bool {
-        self.view.rings.contains(ring)
     }
 }
 

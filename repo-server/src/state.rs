@@ -19,6 +19,7 @@ use sluice_telemetry::metrics::Metrics;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use tokio_util::sync::CancellationToken;
 
 /// State of handlers: `State<Shared>`.
 pub type Shared = Arc<App>;
@@ -57,6 +58,8 @@ pub struct App {
     pub refusals: RefusalBudget,
     /// Uploads in use by a request.
     pub busy_uploads: BusyUploads,
+    /// Cancelled first when the program stops: long requests end early and keep what they have.
+    pub stopping: CancellationToken,
     /// Where the listeners are, once they are bound.
     pub listening: OnceLock<Listening>,
 }
@@ -88,6 +91,12 @@ impl App {
         let served = self.served();
         let of_endpoint = || served.endpoint(&endpoint_id_of(key)).map(|(site, _)| site);
         self.sites.of(served.site_of_node(key).or_else(of_endpoint))
+    }
+
+    /// Sets every site's pace to its signed cap.
+    pub fn follow_limits(&self) {
+        let served = self.served();
+        self.sites.apply(&served.limits, served.topology.sites.iter().map(|site| site.name.clone()));
     }
 
     /// Brings the gauges up to date, for whoever reads `/metrics` next.

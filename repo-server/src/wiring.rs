@@ -66,6 +66,7 @@ pub async fn serve(settings: RepoSettings, data: PathBuf) -> anyhow::Result<()> 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!(why = ended.as_ref().map_or_else(ToString::to_string, ToString::to_string), "stopping");
     let stopping = async {
+        app.stopping.cancel();
         front.cancel();
         while front_tasks.join_next().await.is_some() {}
         stores.cancel();
@@ -182,6 +183,7 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
         refusals: RefusalBudget::default(),
         busy_uploads: BusyUploads::default(),
         data,
+        stopping: CancellationToken::new(),
         listening: OnceLock::new(),
     });
     Ok(Opened { app, authority_tasks, writer, reports_writer })

@@ -6,9 +6,13 @@ use axum::http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use sluice_api::problem::ProblemType;
+use std::time::Duration;
 
 /// Largest JSON body of the admin API: 64 artifacts, some hundred CVEs and texts of 1,000 characters fit four times.
 const JSON_BYTES_MAX: usize = 256 << 10;
+
+/// How long a body may take that is read whole: 1.6 MB of reports over a slow link take half a minute.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A JSON body.
 pub struct Json<T>(pub T);
@@ -24,7 +28,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
 /// The whole body, at most `bytes_max`.
 pub async fn read_body(request: Request, bytes_max: usize) -> Result<bytes::Bytes, Failure> {
-    match Limited::new(request.into_body(), bytes_max).collect().await {
+    let body = Limited::new(request.into_body(), bytes_max).collect();
+    let Ok(body) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
+        let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
+        return Err(Failure::refused(ProblemType::Malformed, detail));
+    };
+    match body {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Failure::refused(ProblemType::TooLarge, format!("the body is larger than {bytes_max} bytes")))

@@ -2,6 +2,7 @@
 
 use crate::authorize::{Action, Resource, authorize};
 use crate::http::authenticate::{Remote, authenticate};
+use crate::operations::audited;
 use crate::state::Shared;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -30,13 +31,15 @@ impl Route {
 
 async fn guard(State((app, action)): State<(Shared, Action)>, mut request: Request, next: Next) -> Response {
     let remote = request.extensions().get::<Remote>().copied();
-    let admitted = authenticate(&app, request.headers(), remote)
-        .and_then(|principal| authorize(&principal, action, Resource::Repository).map(|()| principal));
-    match admitted {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
-            next.run(request).await
-        }
-        Err(failure) => failure.into_response(),
+    let principal = match authenticate(&app, request.headers(), remote) {
+        Ok(principal) => principal,
+        Err(failure) => return failure.into_response(),
+    };
+    if let Err(failure) = authorize(&principal, action, Resource::Repository) {
+        let subject = format!("{} {}", request.method(), request.uri().path());
+        audited::refused(&app, principal.person.as_str(), "access", &subject, &failure.to_string()).await;
+        return failure.into_response();
     }
+    request.extensions_mut().insert(principal);
+    next.run(request).await
 }

@@ -2,7 +2,7 @@
 
 use crate::authorize::{Action, Principal, Resource, authorize};
 use crate::draft::Draft;
-use crate::operations::Failure;
+use crate::operations::{Failure, audited};
 use crate::state::App;
 use sluice_api::problem::ProblemType;
 use sluice_metadata::RoleName;
@@ -13,8 +13,10 @@ use sluice_repo_store::{Reads, WriteTx};
 
 /// Approves and gives the patch as it is then. Approving twice into the same ring changes nothing.
 pub async fn run(app: &App, principal: &Principal, patch: PatchRef, ring: RingName) -> Result<PatchRecord, Failure> {
+    let (person, subject) = (principal.person.clone(), patch.to_string());
     let principal = principal.clone();
-    app.authority.change(move |draft, tx| approve(draft, tx, &principal, &patch, &ring)).await
+    let outcome = app.authority.change(move |draft, tx| approve(draft, tx, &principal, &patch, &ring)).await;
+    audited::outcome(app, person.as_str(), "patch.approve", &subject, outcome).await
 }
 
 fn approve(

@@ -1,6 +1,7 @@
 //! Audit lines of refusals: those that matter are written down, and a flood of them is not.
 
 use crate::clock;
+use crate::operations::Failure;
 use crate::state::App;
 use sluice_repo_store::audit::{self, NewAuditLine};
 use std::sync::{Mutex, PoisonError};
@@ -58,6 +59,20 @@ pub fn done(
         done: true,
         detail: detail.into(),
     }
+}
+
+/// Passes an operation's outcome on, and writes a refusal down first. What broke on our side is not a refusal.
+pub async fn outcome<T>(
+    app: &App,
+    who: &str,
+    action: &'static str,
+    subject: &str,
+    outcome: Result<T, Failure>,
+) -> Result<T, Failure> {
+    if let Err(Failure::Refused(problem)) = &outcome {
+        refused(app, who, action, subject, &problem.to_string()).await;
+    }
+    outcome
 }
 
 /// Writes down that something was refused. A failure to write is logged: the refusal stands either way.

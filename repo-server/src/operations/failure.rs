@@ -35,6 +35,7 @@ impl Failure {
     }
 
     /// Whether it is a refusal of that type.
+    #[cfg(test)]
     pub fn is(&self, kind: ProblemType) -> bool {
         matches!(self, Self::Refused(problem) if problem.is(kind))
     }

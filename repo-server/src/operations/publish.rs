@@ -5,7 +5,7 @@
 
 use crate::authorize::Principal;
 use crate::clock;
-use crate::operations::{Failure, deb, upload};
+use crate::operations::{Failure, audited, deb, upload};
 use crate::state::App;
 use sluice_api::admin::{NewArtifact, NewPatch};
 use sluice_api::problem::ProblemType;
@@ -25,6 +25,12 @@ const SUPERSEDES_MAX: usize = 64;
 
 /// Publishes, or gives the patch that exists with this very content.
 pub async fn run(app: &App, principal: &Principal, new: NewPatch) -> Result<PatchRecord, Failure> {
+    let subject = format!("{}/{}", new.name, new.version);
+    let outcome = publish(app, principal, new).await;
+    audited::outcome(app, principal.person.as_str(), "patch.publish", &subject, outcome).await
+}
+
+async fn publish(app: &App, principal: &Principal, new: NewPatch) -> Result<PatchRecord, Failure> {
     check_request(&new)?;
     if let Some(existing) = existing(app, &new)? {
         forget_uploads(app, principal, &new).await;

@@ -3,7 +3,7 @@
 use crate::authorize::Principal;
 use crate::draft::Draft;
 use crate::operations::approve::no_such_patch;
-use crate::operations::{Failure, compliance};
+use crate::operations::{Failure, audited, compliance};
 use crate::state::App;
 use sluice_api::admin::{FencedNode, Retraction};
 use sluice_api::problem::ProblemType;
@@ -32,7 +32,10 @@ pub async fn run(
     }
     let principal = principal.clone();
     let request = Request { patch, reason: reason.trim().to_owned(), also };
-    let (tombstone, content) = app.authority.change(move |draft, tx| retract(draft, tx, &principal, &request)).await?;
+    let (person, subject) = (principal.person.clone(), request.patch.to_string());
+    let outcome = app.authority.change(move |draft, tx| retract(draft, tx, &principal, &request)).await;
+    let outcome = audited::outcome(app, person.as_str(), "patch.retract", &subject, outcome).await;
+    let (tombstone, content) = outcome?;
     drop_bytes(app, content).await;
     Ok(tombstone)
 }

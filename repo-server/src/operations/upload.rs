@@ -28,6 +28,9 @@ const UPLOADS_MAX: u64 = 256;
 /// Bytes between two durable offsets inside one request: what a crash can cost.
 const SYNC_EVERY_BYTES: u64 = 32 << 20;
 
+/// A client that sends nothing for this long is cut off; what came is kept.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Uploads that a request is writing or a publication is reading: one at a time.
 #[derive(Clone, Default)]
 pub struct BusyUploads(Arc<Mutex<HashSet<String>>>);
@@ -155,11 +158,18 @@ async fn receive<E: std::fmt::Display>(
     body: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<(), Failure> {
     let mut body = pin!(body);
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|error| {
-            let detail = format!("the body ended early ({error}); ask for the offset with HEAD and continue there");
-            Failure::refused(ProblemType::UploadIncomplete, detail)
-        })?;
+    let cut_off = |why: &str| {
+        let detail = format!("the body ended early ({why}); ask for the offset with HEAD and continue there");
+        Failure::refused(ProblemType::UploadIncomplete, detail)
+    };
+    loop {
+        let next = tokio::select! {
+            () = app.stopping.cancelled() => return Err(cut_off("the repo server is stopping")),
+            next = tokio::time::timeout(STALL_TIMEOUT, body.next()) => next,
+        };
+        let next = next.map_err(|_| cut_off(&format!("nothing came for {} s", STALL_TIMEOUT.as_secs())))?;
+        let Some(piece) = next else { return Ok(()) };
+        let piece = piece.map_err(|error| cut_off(&error.to_string()))?;
         if *written + piece.len() as u64 > record.length {
             let detail = format!("the body goes beyond the {} bytes that Upload-Length promised", record.length);
             return Err(Failure::refused(ProblemType::TooLarge, detail));
@@ -170,7 +180,6 @@ async fn receive<E: std::fmt::Display>(
             make_durable(app, record, file, *written).await?;
         }
     }
-    Ok(())
 }
 
 async fn write_piece(file: &mut File, piece: &[u8]) -> Result<(), Failure> {

@@ -117,6 +117,11 @@ impl World {
         Self::open(dir, settings)
     }
 
+    /// What the overlay's loop does after each commit.
+    pub fn follow_limits(&self) {
+        self.app.follow_limits();
+    }
+
     pub fn add_person(&self, person: &str, roles: Vec<PersonRole>) {
         let record = PersonTokenRecord {
             id: id_of(person),
