@@ -92,3 +92,58 @@ impl Store {
 async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uploads::UploadRecord;
+    use sluice_model::Timestamp;
+
+    fn upload(id: &str) -> UploadRecord {
+        let owner = "paul".parse().unwrap();
+        UploadRecord { id: id.into(), owner, length: 9, offset: 0, created_at: Timestamp::from_millis(1) }
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_every_table_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("repo.redb")).unwrap();
+        store.write(|tx| uploads::put(tx, &upload("a"))).unwrap();
+        let failed: Result<(), StoreError> = store.write(|tx| {
+            uploads::put(tx, &upload("b"))?;
+            uploads::remove(tx, "a")?;
+            Err(StoreError::Stopped)
+        });
+        assert!(failed.is_err());
+        assert_eq!(store.read(uploads::list).unwrap(), [upload("a")]);
+    }
+
+    #[test]
+    fn a_record_of_another_format_is_an_error_and_not_an_absence() {
+        const UPLOADS: Rows<&str> = Rows::new("uploads_1");
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("repo.redb")).unwrap();
+        for (bytes, found) in [(&[9, 1, 2][..], 9), (&[][..], 0)] {
+            store.write(|tx| tx.put_bytes(UPLOADS, "a", bytes)).unwrap();
+            let error = store.read(|tx| uploads::get(tx, "a")).unwrap_err();
+            assert!(
+                matches!(error, StoreError::RecordFormat { found: got, known: 1, .. } if got == found),
+                "{error:?}"
+            );
+        }
+        store.write(|tx| tx.put_bytes(UPLOADS, "a", &[1, 255])).unwrap();
+        assert!(matches!(store.read(|tx| uploads::get(tx, "a")), Err(StoreError::Record { .. })));
+    }
+
+    #[test]
+    fn a_second_opening_and_a_file_that_is_no_database_are_errors_that_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("repo.redb");
+        let _store = Store::open(&path).unwrap();
+        let error = Store::open(&path).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("repo.redb"), "{error}");
+        let junk = dir.path().join("junk.redb");
+        std::fs::write(&junk, vec![7; 10_000]).unwrap();
+        assert!(matches!(Store::open(&junk), Err(StoreError::Open { .. })));
+    }
+}

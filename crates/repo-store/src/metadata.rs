@@ -106,3 +106,65 @@ pub fn files(tx: &impl Reads) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     })?;
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    fn sha(byte: u8) -> Sha256 {
+        Sha256::from_bytes([byte; 32])
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_millis(10_000_000 + secs * 1_000)
+    }
+
+    #[test]
+    fn a_replaced_file_is_kept_for_an_hour_and_then_goes_with_the_next_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("repo.redb")).unwrap();
+        let commit = |new: NewMetadata, now| store.write(|tx| put(tx, &new, now)).unwrap();
+        let file = |name: &str| (name.to_owned(), name.as_bytes().to_vec());
+        commit(
+            NewMetadata { files: vec![file("1.fleet.json"), file("timestamp.json")], ..NewMetadata::default() },
+            at(0),
+        );
+        commit(
+            NewMetadata {
+                files: vec![file("2.fleet.json"), file("timestamp.json")],
+                documents: vec![(sha(2), b"two".to_vec())],
+                replaced_files: vec!["1.fleet.json".into()],
+                ..NewMetadata::default()
+            },
+            at(10),
+        );
+        let names = |files: Vec<(String, Vec<u8>)>| files.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(store.read(current_files).unwrap()), ["2.fleet.json", "timestamp.json"]);
+        assert!(store.read(|tx| super::file(tx, "1.fleet.json")).unwrap().is_some());
+        commit(NewMetadata::default(), at(10 + 3_600));
+        assert!(store.read(|tx| super::file(tx, "1.fleet.json")).unwrap().is_some());
+        commit(NewMetadata::default(), at(10 + 3_601));
+        assert_eq!(names(store.read(files).unwrap()), ["2.fleet.json", "timestamp.json"]);
+    }
+
+    #[test]
+    fn a_document_that_comes_back_is_not_dropped_with_its_first_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("repo.redb")).unwrap();
+        let commit = |added: Option<u8>, replaced: Option<u8>, now| {
+            let new = NewMetadata {
+                documents: added.map(|byte| (sha(byte), vec![byte])).into_iter().collect(),
+                replaced_documents: replaced.map(sha).into_iter().collect(),
+                ..NewMetadata::default()
+            };
+            store.write(|tx| put(tx, &new, now)).unwrap();
+        };
+        commit(Some(1), None, at(0));
+        commit(Some(2), Some(1), at(10));
+        commit(Some(1), Some(2), at(20));
+        commit(None, None, at(10_000));
+        assert_eq!(store.read(|tx| document(tx, &sha(1))).unwrap(), Some(vec![1]));
+        assert_eq!(store.read(|tx| document(tx, &sha(2))).unwrap(), None);
+    }
+}

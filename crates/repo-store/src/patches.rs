@@ -134,3 +134,72 @@ pub fn tombstones(tx: &impl Reads) -> Result<Vec<Tombstone>, StoreError> {
 pub fn retracted_by(tx: &impl Reads, sha256: &Sha256) -> Result<Option<u64>, StoreError> {
     tx.get(RETRACTED, sha256.as_bytes().as_slice())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+    use sluice_model::RetractedContent;
+
+    #[test]
+    fn patches_and_tombstones_are_read_back_and_content_stays_blocked_by_its_first_tombstone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("repo.redb");
+        let store = Store::open(&path).unwrap();
+        let (sha256, blake3) = (Sha256::from_bytes([1; 32]), ArtifactId::from_bytes([2; 32]));
+        let artifact = ArtifactRecord {
+            file_name: "jq_1%3a1.6_amd64.deb".into(),
+            length: 7,
+            sha256,
+            sha512: Sha512::from_bytes([3; 64]),
+            blake3,
+            manifest: ManifestId::from_bytes([4; 32]),
+            manifest_length: 52,
+            chunker: "fastcdc-2020/64K-256K-1M".into(),
+            chunk_count: 1,
+            package: "jq".parse().unwrap(),
+            package_version: "1:1.6".into(),
+            architecture: "amd64".into(),
+        };
+        let approval = ApprovalRecord {
+            ring: "pilot".parse().unwrap(),
+            by: "bob".parse().unwrap(),
+            at: Timestamp::from_millis(9),
+            serial: 3,
+            release_version: 4,
+        };
+        let patch = PatchRecord {
+            patch: "jq/1:1.6~rc1".parse().unwrap(),
+            severity: Severity::High,
+            cves: vec!["CVE-2026-12345".parse().unwrap()],
+            supersedes: vec!["jq/1.5".parse().unwrap()],
+            published_by: "paul".parse().unwrap(),
+            published_at: Timestamp::from_millis(8),
+            artifacts: vec![artifact],
+            approvals: vec![approval],
+            retraction: Some(1),
+        };
+        let tombstone = |serial| Tombstone {
+            schema: 1,
+            serial,
+            patch: patch.patch.clone(),
+            content: vec![RetractedContent { sha256, blake3 }],
+            reason: "it eats files".into(),
+            by: "bob".parse().unwrap(),
+            at: Timestamp::from_millis(10),
+        };
+        store
+            .write(|tx| {
+                put(tx, &patch)?;
+                put_tombstone(tx, &tombstone(1))?;
+                put_tombstone(tx, &tombstone(2))
+            })
+            .unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.read(|tx| get(tx, &patch.patch)).unwrap().as_ref(), Some(&patch));
+        assert_eq!(store.read(tombstones).unwrap(), [tombstone(1), tombstone(2)]);
+        assert_eq!(store.read(|tx| retracted_by(tx, &sha256)).unwrap(), Some(1));
+        assert_eq!(store.read(|tx| retracted_by(tx, &Sha256::from_bytes([9; 32]))).unwrap(), None);
+    }
+}
