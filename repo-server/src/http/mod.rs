@@ -11,6 +11,7 @@ mod endpoints;
 pub mod extract;
 mod health;
 mod nodes;
+mod openapi;
 mod outcomes;
 mod patches;
 pub mod problem;
@@ -26,7 +27,8 @@ mod tuf;
 mod uploads;
 
 pub use authenticate::{DeviceCaller, Remote};
+pub use openapi::openapi;
 pub use route::{Route, route};
 #[cfg(test)]
 pub use router::admin_actions;
-pub use router::{device_router, openapi, public_router};
+pub use router::{device_router, public_router};

@@ -1,6 +1,6 @@
 //! Assembles the two routers: plain HTTP for people and foreign clients, and the one behind device TLS.
 
-use crate::http::{admin, content, device, health, request, status, tuf};
+use crate::http::{admin, content, device, health, openapi, request, status, tuf};
 use crate::operations::Failure;
 use crate::state::Shared;
 use axum::Router;
@@ -41,15 +41,6 @@ fn finish(router: Router<Shared>, app: &Shared) -> Router {
         })
         .layer(from_fn_with_state(app.clone(), request::surround))
         .with_state(app.clone())
-}
-
-/// The OpenAPI document of the admin API.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut admin = OpenApiRouter::new();
-    for route in admin::routes() {
-        admin = admin.routes(route.handlers);
-    }
-    admin.into_openapi()
 }
 
 /// Every documented operation of the admin API with the action that it declares.

@@ -1,9 +1,15 @@
 //! The routers over real stores: every answer as a client gets it, without a socket.
 
 mod approving;
+mod devices;
+mod enrolling;
 mod fleet;
+mod openapi_file;
+mod origin;
 mod publishing;
+mod reporting;
 mod retracting;
+mod roles;
 mod routes;
 mod uploading;
 mod world;
