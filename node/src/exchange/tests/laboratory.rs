@@ -15,7 +15,7 @@ use sluice_metadata::{InitParams, Keyring, Profile, RepositoryProfile, Signer, T
 use sluice_model::{
     ArtifactId, ArtifactKind, ArtifactSet, DebFields, EndpointRows, Limits, ManifestId, Member, MemberAddresses,
     MemberKey, MemberKind, PatchTarget, ReleasedArtifact, RetractedContent, RingName, Roster, Severity, SiteLimits,
-    SiteName, Timestamp, Tombstone, Topology,
+    SiteName, Timestamp, Tombstone,
 };
 use sluice_rollout::gate::Catalogue;
 use sluice_state_store::StateStore;
@@ -324,7 +324,6 @@ impl Laboratory {
             key,
             view: View::of(&trusted).unwrap(),
             roster: self.roster(&site),
-            topology: Topology::default(),
             limits: Limits { sites: BTreeMap::from([(site.clone(), limits)]), ..Limits::default() },
             endpoints: EndpointRows { schema: 1, site: site.clone(), endpoints: Vec::new() },
             catalogue: Catalogue::new(&releases, &tombstones),
