@@ -1,17 +1,20 @@
 //! Enrols this machine: verified metadata first, the secret last.
 
 use crate::clock;
+use crate::documents::Documents;
 use crate::enrolment::Enrolment;
 use crate::folder::{DataFolder, FolderError};
+use crate::nodes::Source;
 use sluice_api::device::DeviceKind;
 use sluice_api_client::{
     Bootstrap, BootstrapError, EnrolmentTokenText, RepositoryClient, TokenError, bootstrap, enrol_request, refresh,
 };
 use sluice_identity::{DeviceKey, KeyFileError};
 use sluice_metadata::{RepositoryProfile, Trusted, View};
-use sluice_model::{EndpointId, RingName, SiteName, Tombstone};
+use sluice_model::{EndpointId, RingName, SiteName};
 use sluice_state_store::{StateError, StateStore};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -85,30 +88,40 @@ pub async fn run(request: EnrolRequest) -> Result<Enrolled, EnrolError> {
         epoch: before.map_or(1, |before| before.epoch + 1),
         accepts_dev_root: request.accept_dev_root,
     };
-    // The answer's floor may name versions that are newer than what was verified a moment ago.
-    let (trusted, tombstones) = newest(&enrolment.repository, &boot, &answer.floor).await;
-    store.commit_metadata(&trusted, &tombstones)?;
-    store.raise_floor(&answer.floor)?;
-    store.put("document/fleet/roster", &boot.roster_bytes)?;
+    keep_newest(&store, &boot, &enrolment, (&answer.floor, &key.endpoint_id())).await?;
     enrolment.save(&store)?;
     Ok(Enrolled { endpoint: key.endpoint_id(), site: answer.site, ring: answer.ring })
 }
 
-type Files = Vec<(String, std::sync::Arc<[u8]>)>;
-
-/// Files that satisfy the floor: all of them when a second look gives newer ones, else the roots alone.
-async fn newest(repository: &str, boot: &Bootstrap, floor: &[(String, u64)]) -> (Files, Vec<Tombstone>) {
+/// Stores the metadata that satisfies the floor and the documents that it signs, so that the first run finds its nodes
+/// with the repository down. When a second look at the repository fails, the roots alone are stored.
+async fn keep_newest(
+    store: &StateStore,
+    boot: &Bootstrap,
+    enrolment: &Enrolment,
+    (floor, endpoint): (&[(String, u64)], &EndpointId),
+) -> Result<(), EnrolError> {
+    // The answer's floor may name versions that are newer than what was verified a moment ago.
     let mut trusted: Trusted = boot.trusted.clone();
     trusted.set_floor(floor);
-    if let Ok(repository) = RepositoryClient::new(repository)
+    if let Ok(repository) = RepositoryClient::new(&enrolment.repository)
         && let Ok(refreshed) = refresh(&trusted, &repository, clock::timestamp()).await
         && let Ok(view) = View::of(&refreshed.trusted)
     {
-        return (refreshed.trusted.files(), view.tombstones);
+        store.commit_metadata(&refreshed.trusted.files(), &view.tombstones)?;
+        store.raise_floor(floor)?;
+        let sources = [Source::Repository(Arc::new(repository))];
+        let documents = Documents { store, view: &view, sources: &sources };
+        if let Err(error) = documents.fleet(&enrolment.site, endpoint).await {
+            tracing::warn!(%error, "the first run needs the repository: a document is not here yet");
+        }
+        return Ok(());
     }
     let mut files = boot.trusted.files();
     files.retain(|(name, _)| name.ends_with(".root.json"));
-    (files, boot.view.tombstones.clone())
+    store.commit_metadata(&files, &boot.view.tombstones)?;
+    store.raise_floor(floor)?;
+    Ok(())
 }
 
 fn host_name() -> String {
