@@ -2,10 +2,11 @@
 
 use super::peers::Peer;
 use super::{
-    Action, HAVE_POLL, LATE_AFTER, LATE_MAX, Link, ORIGIN_GONE_AFTER, ORIGIN_SILENT_AFTER, Picker, SETTLE_GRACE,
-    SILENT_AFTER, Source,
+    AVOID_FOR, Action, HAVE_POLL, LATE_AFTER, LATE_MAX, Link, ORIGIN_GONE_AFTER, ORIGIN_SILENT_AFTER, Picker,
+    SETTLE_GRACE, SILENT_AFTER, Source,
 };
-use std::time::Instant;
+use sluice_model::MemberKey;
+use std::time::{Duration, Instant};
 
 impl Picker {
     /// The earliest instant at which [`Picker::advance`] could have something to say; `None` when idle.
@@ -23,7 +24,7 @@ impl Picker {
                 None => due.push(self.next_question(peer)),
             }
             due.push(peer.up_since.max(self.settle_from) + SETTLE_GRACE);
-            due.extend(peer.refused_until);
+            due.extend(peer.passed_over_until);
         }
         for (index, flight) in &self.flights {
             due.extend(self.late_at(*index, flight.from, flight.asked));
@@ -82,14 +83,25 @@ impl Picker {
             .flights
             .iter()
             .filter(|(index, flight)| self.late_at(**index, flight.from, flight.asked).is_some_and(|at| at <= now))
-            .map(|(index, flight)| (*index, flight.from))
+            .map(|(index, flight)| (*index, flight.from, flight.asked))
             .collect();
-        for (index, from) in late {
+        for (index, from, asked) in late {
             self.end_flight(from, index);
-            if let Source::Peer(key) = from {
-                self.avoid(key, index, now);
+            let Source::Peer(key) = from else { continue };
+            self.avoid(key, index, now);
+            if now < asked + LATE_MAX {
+                self.pass_over(&key, AVOID_FOR, now);
             }
         }
+    }
+
+    /// `key` answers and gets nothing done: it is asked for nothing for a while.
+    pub(super) fn pass_over(&mut self, key: &MemberKey, pause: Duration, now: Instant) {
+        if let Some(peer) = self.peer_mut(key) {
+            peer.passed_over_until = Some(now + pause);
+        }
+        self.end_flights_at(Source::Peer(*key));
+        self.settle_from = now;
     }
 
     /// When a request at a peer is given up. While the origin is out of reach from here, it may be so for the peer:

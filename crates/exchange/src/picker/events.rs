@@ -198,12 +198,7 @@ impl Picker {
         match from {
             Source::Origin => self.note_origin_failure(index, now),
             Source::Peer(key) if refusal == Refusal::Busy => self.avoid(key, index, now),
-            Source::Peer(key) => {
-                if let Some(peer) = self.peer_mut(&key) {
-                    peer.refused_until = Some(now + REFUSED_FOR);
-                }
-                self.settle_from = now;
-            }
+            Source::Peer(key) => self.pass_over(&key, REFUSED_FOR, now),
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) struct Peer {
     pub banned: bool,
     /// Whether a chunk from it was right: until then one request at a time, so that a liar wastes one chunk.
     pub proven: bool,
-    pub refused_until: Option<Instant>,
+    pub passed_over_until: Option<Instant>,
     pub load: Load,
     pub here: Vec<bool>,
     pub fetching: Vec<bool>,
@@ -67,7 +67,7 @@ impl Peer {
             link,
             banned: false,
             proven: false,
-            refused_until: None,
+            passed_over_until: None,
             load: Load::default(),
             here: Vec::new(),
             fetching: Vec::new(),
@@ -83,7 +83,7 @@ impl Peer {
 
     /// Whether it counts in the ranks.
     pub fn counts(&self, now: Instant) -> bool {
-        self.link != Link::Down && !self.banned && self.refused_until.is_none_or(|until| until <= now)
+        self.link != Link::Down && !self.banned && self.passed_over_until.is_none_or(|until| until <= now)
     }
 
     pub fn may_be_asked(&self, now: Instant) -> bool {
