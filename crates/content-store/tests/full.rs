@@ -1,4 +1,5 @@
 //! A disk that is really full: a small tmpfs. Needs the right to mount.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 

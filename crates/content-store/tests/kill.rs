@@ -1,4 +1,5 @@
 //! A process that writes is killed with SIGKILL at any moment; what it committed counts and verifies.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The store on real files.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 
