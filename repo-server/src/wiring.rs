@@ -164,7 +164,7 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
     let (content, writer) = ContentStore::open(&data.join("content"), limits)?;
     let (compliance, reports_writer) =
         ComplianceStore::open(&data.join("compliance.redb")).context("opening the compliance database")?;
-    let board = NodeBoard::load(store.read(|tx| members::words(tx))?);
+    let board = NodeBoard::load(store.read(members::words)?);
     let metrics = Metrics::default();
     let app = Arc::new(App {
         store,

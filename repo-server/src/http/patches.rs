@@ -39,7 +39,7 @@ async fn publish_patch(
     Json(new): Json<NewPatch>,
 ) -> Result<(StatusCode, axum::Json<Patch>), Failure> {
     let record = publish::run(&app, &principal, new).await?;
-    let newest = newest_by_ring(&app.store.read(|tx| patches::list(tx))?);
+    let newest = newest_by_ring(&app.store.read(patches::list)?);
     Ok((StatusCode::CREATED, axum::Json(to_api(record, &newest))))
 }
 

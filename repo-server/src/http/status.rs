@@ -46,7 +46,7 @@ async fn status(State(app): State<Shared>) -> Result<axum::Json<Status>, Failure
         timestamp_version: served.view.timestamp_version,
         issued_at: served.view.issued_at,
         lease_until: served.view.lease_until,
-        patches: app.store.read(|tx| patches::count(tx))?,
+        patches: app.store.read(patches::count)?,
         retractions: served.view.tombstones.len() as u64,
         sites: served.topology.sites.len() as u64,
         nodes: nodes.count() as u64,

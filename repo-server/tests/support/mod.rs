@@ -1,5 +1,5 @@
 //! A real `sluice-repo` process in a temporary folder.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests; each test program uses a part of them")]
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
