@@ -58,6 +58,7 @@ pub fn run(arguments: &DemoArguments) -> Result<()> {
         }
         Err(error) => {
             lab.stop_all();
+            lab.keep_folder();
             lab.show_last_lines();
             Err(error.context(format!(
                 "the demo failed after {seconds:.1} s; logs and data are kept in {}",

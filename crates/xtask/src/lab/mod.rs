@@ -225,6 +225,11 @@ impl Lab {
         std::fs::remove_dir_all(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))
     }
 
+    /// Leaves the folder where it is, for whoever looks why something failed.
+    pub fn keep_folder(&mut self) {
+        self.is_kept = true;
+    }
+
     /// Leaves everything as it is and says where it is.
     pub fn keep(&mut self) -> Result<()> {
         self.is_kept = true;
@@ -286,7 +291,7 @@ impl Drop for Lab {
         if std::thread::panicking() {
             println!("logs and data are kept in {}", self.dir.display());
             self.show_last_lines();
-        } else if !self.running.is_empty() {
+        } else {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
