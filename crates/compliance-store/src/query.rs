@@ -71,17 +71,21 @@ impl ComplianceStore {
         Ok(found.into_iter().map(pair).collect())
     }
 
-    /// Every pair of `patch`, by endpoint. O(pairs): for the drill-down of a retraction.
-    pub fn endpoints_of(&self, patch: &PatchRef) -> Result<Vec<(EndpointId, Standing)>, StoreError> {
-        let wanted = patch.to_string();
+    /// Every pair of these patches, by patch. O(pairs): for the drill-down of retractions.
+    pub fn endpoints_of(
+        &self,
+        patches: &[PatchRef],
+    ) -> Result<BTreeMap<PatchRef, Vec<(EndpointId, Standing)>>, StoreError> {
+        let wanted: BTreeMap<String, &PatchRef> = patches.iter().map(|patch| (patch.to_string(), patch)).collect();
         self.database.read(|tx| {
-            let mut found = Vec::new();
+            let mut found: BTreeMap<PatchRef, Vec<_>> = BTreeMap::new();
             for row in tx.open_table(PAIRS)?.iter()? {
                 let (key, value) = row?;
                 let (endpoint, patch) = key.value();
-                if patch == wanted {
+                if let Some(patch) = wanted.get(patch) {
                     let record: PairRecord = decode("pairs_1", value.value())?;
-                    found.push((EndpointId::from_bytes(endpoint), record.standing));
+                    let pair = (EndpointId::from_bytes(endpoint), record.standing);
+                    found.entry((*patch).clone()).or_default().push(pair);
                 }
             }
             Ok(found)
@@ -157,14 +161,12 @@ fn heard(tx: &ReadTransaction, endpoint: &[u8; 32]) -> Result<Option<Heard>, Sto
 fn page(tx: &ReadTransaction, filter: &OutcomeFilter) -> Result<Page, StoreError> {
     let mut page = Page::default();
     let from = filter.after.saturating_add(1);
-    let mut looked_at = 0;
-    for position in positions(tx, filter, from)? {
+    for (looked_at, position) in positions(tx, filter, from)?.enumerate() {
         let position = position?;
         if page.outcomes.len() >= filter.limit || looked_at >= ROWS_LOOKED_AT_MAX {
             page.next = Some(position - 1);
             break;
         }
-        looked_at += 1;
         let found = outcome(tx, position)?.ok_or(StoreError::Dangling { table: "outcomes_1" })?;
         if matches(filter, &found) {
             page.outcomes.push(found);

@@ -177,7 +177,7 @@ proptest! {
                     if *endpoint <= silent {
                         new.received_at = Timestamp::from_millis(NOW.as_millis() - 90_000_000);
                     }
-                    if *seq % 5 == 0 {
+                    if seq.is_multiple_of(5) {
                         new.ring = "validation".parse().unwrap();
                     }
                     new

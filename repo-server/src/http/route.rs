@@ -5,6 +5,7 @@ use crate::http::authenticate::{Remote, authenticate};
 use crate::operations::audited;
 use crate::state::Shared;
 use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -33,7 +34,15 @@ async fn guard(State((app, action)): State<(Shared, Action)>, mut request: Reque
     let remote = request.extensions().get::<Remote>().copied();
     let principal = match authenticate(&app, request.headers(), remote) {
         Ok(principal) => principal,
-        Err(failure) => return failure.into_response(),
+        Err(failure) => {
+            // No token at all is a mistake; a token that is not taken may be somebody's try.
+            if request.headers().contains_key(AUTHORIZATION) {
+                let from = remote.map_or_else(|| "unknown address".into(), |Remote(address)| address.ip().to_string());
+                let subject = format!("{} {}", request.method(), request.uri().path());
+                audited::refused(&app, &from, "authenticate", &subject, &failure.to_string()).await;
+            }
+            return failure.into_response();
+        }
     };
     if let Err(failure) = authorize(&principal, action, Resource::Repository) {
         let subject = format!("{} {}", request.method(), request.uri().path());

@@ -4,19 +4,21 @@ use crate::clock;
 use crate::operations::Failure;
 use crate::state::App;
 use sluice_repo_store::audit::{self, NewAuditLine};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Refusals written in one [`WINDOW`]; what comes beyond it is counted in one further line, so that a stranger with a
-/// wrong token fills neither the disk nor the log: at 300 bytes a line 26 MB a day at the very worst.
+/// Refusals of one action written in one [`WINDOW`]; what comes beyond it is counted in one further line, so that a
+/// stranger with a wrong token fills neither the disk nor the log, and hides no other refusal: at 300 bytes a line 26 MB
+/// a day and action at the very worst.
 const LINES_PER_WINDOW: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Characters of a subject or detail that comes from outside.
 const TEXT_CHARS_MAX: usize = 400;
 
-/// How many refusals were written in the present window.
+/// How many refusals were written in the present window, by action. Actions are constants of this program: few.
 #[derive(Debug, Default)]
-pub struct RefusalBudget(Mutex<Window>);
+pub struct RefusalBudget(Mutex<BTreeMap<&'static str, Window>>);
 
 #[derive(Debug, Default)]
 struct Window {
@@ -27,8 +29,9 @@ struct Window {
 
 impl RefusalBudget {
     /// Whether one more may be written now, and how many were left out before the window began.
-    fn take(&self, now: Instant) -> Option<u32> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(&self, action: &'static str, now: Instant) -> Option<u32> {
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.entry(action).or_default();
         let is_over = window.began.is_none_or(|began| now.saturating_duration_since(began) >= WINDOW);
         if is_over {
             let left_out = window.left_out;
@@ -77,7 +80,7 @@ pub async fn outcome<T>(
 
 /// Writes down that something was refused. A failure to write is logged: the refusal stands either way.
 pub async fn refused(app: &App, who: &str, action: &'static str, subject: &str, detail: &str) {
-    let Some(left_out) = app.refusals.take(clock::now()) else {
+    let Some(left_out) = app.refusals.take(action, clock::now()) else {
         tracing::warn!(who, action, subject, detail, "refused; not in the audit log, which has enough of these");
         return;
     };
@@ -119,9 +122,10 @@ mod tests {
     fn a_flood_of_refusals_is_counted_and_not_written() {
         let budget = RefusalBudget::default();
         let now = clock::now();
-        let written = (0..100).filter(|_| budget.take(now).is_some()).count();
+        let written = (0..100).filter(|_| budget.take("a", now).is_some()).count();
         assert_eq!(written, LINES_PER_WINDOW as usize);
-        assert_eq!(budget.take(now + WINDOW), Some(40));
-        assert_eq!(budget.take(now + WINDOW), Some(0));
+        assert_eq!(budget.take("b", now), Some(0), "another action is not hidden by it");
+        assert_eq!(budget.take("a", now + WINDOW), Some(40));
+        assert_eq!(budget.take("a", now + WINDOW), Some(0));
     }
 }

@@ -114,13 +114,28 @@ pub async fn by_endpoint(app: &App, filter: PairFilter) -> Result<ComplianceByEn
     }
 }
 
-/// Endpoints whose last word is that a retracted patch is installed, and those that rolled it back.
-pub async fn exposed(app: &App, patch: PatchRef) -> Result<(Vec<EndpointId>, Vec<EndpointId>), Failure> {
-    let pairs = read(app, move |store| store.endpoints_of(&patch)).await?;
-    let of = |wanted: &[Standing]| {
-        pairs.iter().filter(|(_, standing)| wanted.contains(standing)).map(|(endpoint, _)| *endpoint).collect()
+/// What endpoints said of a retracted patch.
+#[derive(Clone, Debug, Default)]
+pub struct Exposure {
+    /// Their last word is that it is installed.
+    pub installed: Vec<EndpointId>,
+    /// They rolled it back.
+    pub rolled_back: Vec<EndpointId>,
+}
+
+/// What endpoints said of these patches; patches of which nobody spoke are left out.
+pub async fn exposure(app: &App, patches: Vec<PatchRef>) -> Result<BTreeMap<PatchRef, Exposure>, Failure> {
+    let pairs = read(app, move |store| store.endpoints_of(&patches)).await?;
+    let exposure = |pairs: Vec<(EndpointId, Standing)>| {
+        let of = |wanted: &[Standing]| {
+            pairs.iter().filter(|(_, standing)| wanted.contains(standing)).map(|(endpoint, _)| *endpoint).collect()
+        };
+        Exposure {
+            installed: of(&[Standing::Installed, Standing::RollbackFailed]),
+            rolled_back: of(&[Standing::RolledBack]),
+        }
     };
-    Ok((of(&[Standing::Installed, Standing::RollbackFailed]), of(&[Standing::RolledBack])))
+    Ok(pairs.into_iter().map(|(patch, pairs)| (patch, exposure(pairs))).collect())
 }
 
 async fn picture(app: &App) -> Result<Picture, Failure> {

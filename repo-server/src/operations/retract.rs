@@ -3,6 +3,7 @@
 use crate::authorize::Principal;
 use crate::draft::Draft;
 use crate::operations::approve::no_such_patch;
+use crate::operations::compliance::Exposure;
 use crate::operations::{Failure, audited, compliance};
 use crate::state::App;
 use sluice_api::admin::{FencedNode, Retraction};
@@ -36,7 +37,7 @@ pub async fn run(
     let outcome = app.authority.change(move |draft, tx| retract(draft, tx, &principal, &request)).await;
     let outcome = audited::outcome(app, person.as_str(), "patch.retract", &subject, outcome).await;
     let (tombstone, content) = outcome?;
-    drop_bytes(app, content).await;
+    retire(app, content);
     Ok(tombstone)
 }
 
@@ -152,11 +153,12 @@ fn remove_rows(draft: &mut Draft, content: &BTreeSet<Sha256>) -> Result<(), Fail
     Ok(())
 }
 
-/// The bytes are blocked already; that they also leave the disk may fail and is then done at the next start.
-async fn drop_bytes(app: &App, content: Vec<ArtifactId>) {
+/// The bytes are blocked already; that they leave the disk need not be waited for: unlinking a large file takes a second.
+/// What finds no room in the queue goes at the next start.
+fn retire(app: &App, content: Vec<ArtifactId>) {
     for artifact in content {
-        if let Err(error) = app.content.remove(&artifact).await {
-            tracing::warn!(%artifact, error = &error as &dyn std::error::Error, "retracted bytes stay on disk until the next start");
+        if app.retired.try_send(artifact).is_err() {
+            tracing::warn!(%artifact, "retracted bytes stay on disk until the next start");
         }
     }
 }
@@ -164,18 +166,16 @@ async fn drop_bytes(app: &App, content: Vec<ArtifactId>) {
 /// How far retractions have come: which nodes said that they fenced them, which are awaited, and what endpoints said.
 pub async fn progress(app: &App, tombstones: Vec<Tombstone>) -> Result<Vec<Retraction>, Failure> {
     let roster = app.served().roster.clone();
-    let mut all = Vec::with_capacity(tombstones.len());
-    for tombstone in tombstones {
-        let (installed, rolled_back) = compliance::exposed(app, tombstone.patch.clone()).await?;
-        let mut retraction = progress_of(app, tombstone, &roster);
-        retraction.endpoints_installed = installed;
-        retraction.endpoints_rolled_back = rolled_back;
-        all.push(retraction);
-    }
-    Ok(all)
+    let patches = tombstones.iter().map(|tombstone| tombstone.patch.clone()).collect();
+    let mut exposure = compliance::exposure(app, patches).await?;
+    let progress = |tombstone: Tombstone| {
+        let exposure = exposure.remove(&tombstone.patch).unwrap_or_default();
+        progress_of(app, tombstone, &roster, exposure)
+    };
+    Ok(tombstones.into_iter().map(progress).collect())
 }
 
-fn progress_of(app: &App, tombstone: Tombstone, roster: &Roster) -> Retraction {
+fn progress_of(app: &App, tombstone: Tombstone, roster: &Roster, exposure: Exposure) -> Retraction {
     let lease = Duration::from_secs(app.settings.lease.serving_secs);
     let (mut nodes_fenced, mut nodes_waiting) = (Vec::new(), Vec::new());
     for node in roster.members.iter().filter(|member| member.kind == MemberKind::Node) {
@@ -195,7 +195,7 @@ fn progress_of(app: &App, tombstone: Tombstone, roster: &Roster) -> Retraction {
         nodes_fenced,
         nodes_waiting,
         blocked_at_the_latest: tombstone.at.plus(lease),
-        endpoints_installed: Vec::new(),
-        endpoints_rolled_back: Vec::new(),
+        endpoints_installed: exposure.installed,
+        endpoints_rolled_back: exposure.rolled_back,
     }
 }

@@ -197,5 +197,14 @@ async fn a_person_s_token_opens_what_its_roles_allow() {
     assert_eq!((page["entries"].as_array().unwrap().len(), &page["next"]), (1, &json!(1)));
     let rest = world.get("bob", "/v1/audit?after=1").await.json();
     assert_eq!(rest["entries"][0]["action"], "person-token.new");
+    world.fetch("/v1/status", &[("authorization", "Bearer slp1-wrong")]).await.expect(401, "unauthenticated", &[]);
+    world.fetch("/v1/status", &[]).await.expect(401, "unauthenticated", &[]);
+    let refused = world.get("bob", "/v1/audit").await.json()["entries"].as_array().unwrap().clone();
+    let refused: Vec<_> = refused.iter().filter(|line| line["action"] == "authenticate").collect();
+    assert_eq!(
+        (refused.len(), &refused[0]["result"]),
+        (1, &json!("refused")),
+        "a wrong token is written down, none is not"
+    );
     world.get("bob", "/v1/audit?limit=0").await.expect(422, "invalid", &["limit"]);
 }

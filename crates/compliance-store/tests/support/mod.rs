@@ -47,8 +47,8 @@ pub fn report(endpoint: u8, seq: u64, version: &str, outcome: OutcomeKind) -> Ne
         payload: serde_json::to_vec(&report).unwrap(),
         hash: hash(endpoint, seq),
         signature: vec![1; 64],
-        site: if endpoint % 2 == 0 { "lyon" } else { "brno" }.parse().unwrap(),
-        ring: if endpoint % 3 == 0 { "pilot" } else { "production" }.parse().unwrap(),
+        site: if endpoint.is_multiple_of(2) { "lyon" } else { "brno" }.parse().unwrap(),
+        ring: if endpoint.is_multiple_of(3) { "pilot" } else { "production" }.parse().unwrap(),
         received_at: NOW,
         report,
     }
