@@ -12,13 +12,14 @@ use crate::served::Served;
 use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::ContentStore;
 use sluice_identity::{DeviceKey, endpoint_id_of};
-use sluice_model::{MemberKey, Sha256};
+use sluice_model::{ArtifactId, MemberKey, Sha256};
 use sluice_repo_store::Store;
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// State of handlers: `State<Shared>`.
@@ -44,6 +45,8 @@ pub struct App {
     pub data: PathBuf,
     /// Artifacts: every one whole.
     pub content: ContentStore,
+    /// Retracted artifacts whose bytes are to leave the disk.
+    pub retired: mpsc::Sender<ArtifactId>,
     /// Held while a publication cuts and records its files.
     pub publishing: tokio::sync::Mutex<()>,
     /// The way to each site.

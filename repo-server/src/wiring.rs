@@ -20,7 +20,7 @@ use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::{ContentStore, StoreLimits, WriterTask};
 use sluice_identity::DeviceKey;
 use sluice_metadata::RepositoryProfile;
-use sluice_model::MemberAddresses;
+use sluice_model::{ArtifactId, MemberAddresses};
 use sluice_overlay::{Overlay, OverlayConfig};
 use sluice_repo_store::{Store, members};
 use sluice_settings::RepoSettings;
@@ -33,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -94,7 +95,7 @@ async fn start(
     (store_tasks, stores): (&mut Tasks, &CancellationToken),
 ) -> anyhow::Result<Shared> {
     let lease = Duration::from_secs(settings.lease.serving_secs);
-    let Opened { app, authority_tasks: tasks, writer, reports_writer } = open(settings, data)?;
+    let Opened { app, authority_tasks: tasks, writer, reports_writer, retired } = open(settings, data)?;
     spawn(store_tasks, "content writer", {
         let stop = stores.clone();
         async move { Ok(writer.run(stop).await?) }
@@ -123,7 +124,7 @@ async fn start(
     spawn(front_tasks, "timestamp", infallible(timestamp_loop::run(app.authority.clone(), lease, stop())));
     spawn(front_tasks, "http", infallible(http_loop::run(app.clone(), http, stop())));
     spawn(front_tasks, "device", infallible(device_loop::run(app.clone(), device, stop())));
-    spawn(front_tasks, "uploads", infallible(sweep_loop::run(app.clone(), stop())));
+    spawn(front_tasks, "uploads", infallible(sweep_loop::run(app.clone(), retired, stop())));
     let announcements = tasks.announcements;
     let follow = OverlayLoop { app: app.clone(), overlay, events, announcements };
     spawn(front_tasks, "overlay", {
@@ -147,6 +148,8 @@ pub struct Opened {
     pub writer: WriterTask,
     /// Writes outcome reports.
     pub reports_writer: sluice_compliance_store::WriterTask,
+    /// Retracted artifacts whose bytes are to leave the disk.
+    pub retired: mpsc::Receiver<ArtifactId>,
 }
 
 /// Opens keys and stores of the repository in `data`; binds nothing.
@@ -166,6 +169,7 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
         ComplianceStore::open(&data.join("compliance.redb")).context("opening the compliance database")?;
     let board = NodeBoard::load(store.read(members::words)?);
     let metrics = Metrics::default();
+    let (retire, retired) = mpsc::channel(sweep_loop::RETIRED_MAX);
     let app = Arc::new(App {
         store,
         authority,
@@ -175,6 +179,7 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
         settings,
         boot: boot_id()?,
         content,
+        retired: retire,
         publishing: tokio::sync::Mutex::new(()),
         sites: SiteLinks::default(),
         overlay_links: LinkTable::default(),
@@ -186,7 +191,7 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
         stopping: CancellationToken::new(),
         listening: OnceLock::new(),
     });
-    Ok(Opened { app, authority_tasks, writer, reports_writer })
+    Ok(Opened { app, authority_tasks, writer, reports_writer, retired })
 }
 
 fn spawn(tasks: &mut Tasks, name: &'static str, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {

@@ -3,7 +3,7 @@
 use crate::authority::BatchTask;
 use crate::http::{Remote, public_router};
 use crate::state::Shared;
-use crate::{init, wiring};
+use crate::{init, sweep_loop, wiring};
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::{Extension, Router};
@@ -100,6 +100,7 @@ impl World {
         tasks.spawn(opened.reports_writer.run(stop.clone()));
         let batches: BatchTask = opened.authority_tasks.batches;
         tasks.spawn(batches.run(stop.clone()));
+        tasks.spawn(sweep_loop::run(opened.app.clone(), opened.retired, stop.clone()));
         let remote = Remote("127.0.0.1:40000".parse().unwrap());
         let router = public_router(&opened.app).layer(Extension(remote));
         Self { app: opened.app, router, tasks, stop, dir }
