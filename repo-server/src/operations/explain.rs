@@ -10,7 +10,7 @@ use crate::state::App;
 use sluice_api::admin::Explanation;
 use sluice_compliance::{FailureClass, OutcomeKind, OutcomeReport, Standing, is_heard};
 use sluice_compliance_store::{ComplianceStore, Heard, Outcome, OutcomeFilter, StoreError};
-use sluice_model::{EndpointId, EndpointState, PackageName, PatchName, PatchRef, RingName, Timestamp};
+use sluice_model::{EndpointId, EndpointState, PackageName, PatchName, PatchRef, RingName, Timestamp, Tombstone};
 use sluice_repo_store::members::EndpointRecord;
 use sluice_rollout::decide::RetryPolicy;
 use sluice_rollout::{Attempt, Facts, Freshness, Installed, Memory, Offers, Tombstones, decide};
@@ -66,14 +66,14 @@ impl Known {
         packages
     }
 
-    fn memory(&self) -> BTreeMap<PatchName, Memory> {
+    fn memory(&self, tombstones: &[Tombstone]) -> BTreeMap<PatchName, Memory> {
         let mut memory: BTreeMap<PatchName, Memory> = BTreeMap::new();
         for (standing, outcome) in &self.last {
             let Some(patch) = &outcome.report.patch else { continue };
             let entry = memory.entry(patch.name.clone()).or_default();
             match standing {
                 Standing::Installed | Standing::RollbackFailed => {
-                    entry.installed = Some(installed(patch, &outcome.report));
+                    entry.installed = Some(installed(patch, &outcome.report, tombstones));
                 }
                 Standing::Failed => entry.failed = Some(self.attempt(patch, &outcome.report)),
                 Standing::RolledBack | Standing::Blocked | Standing::Replaced => {}
@@ -92,11 +92,15 @@ impl Known {
     }
 }
 
-fn installed(patch: &PatchRef, report: &OutcomeReport) -> Installed {
+/// The patch as installed. A retracted one goes by what its tombstone names: a report of a rollback that failed names
+/// the artifacts that were to replace it.
+fn installed(patch: &PatchRef, report: &OutcomeReport, tombstones: &[Tombstone]) -> Installed {
+    let tombstone = tombstones.iter().find(|tombstone| tombstone.patch == *patch);
+    let sha256 = tombstone.map(|tombstone| tombstone.content.iter().map(|content| content.sha256).collect());
     let packages = report.after.iter().filter_map(|found| Some((found.package.parse().ok()?, found.version.clone()?)));
     Installed {
         patch: patch.clone(),
-        sha256: report.sha256.clone(),
+        sha256: sha256.unwrap_or_else(|| report.sha256.clone()),
         packages: packages.collect(),
         added: Vec::new(),
         at: report.device_time,
@@ -124,7 +128,7 @@ fn decisions(served: &Served, ring: &RingName, known: &Known, now: Timestamp) ->
         tombstones: &tombstones,
         packages: &known.packages(),
         architecture: None,
-        memory: &known.memory(),
+        memory: &known.memory(&served.view.tombstones),
         freshness: Freshness::of(served.view.issued_at, served.view.lease_until, Some(now)),
         retry: RetryPolicy::default(),
         now,

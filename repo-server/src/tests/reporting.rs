@@ -172,6 +172,8 @@ async fn counts_rows_and_csv_add_up_from_offer_to_rollback() {
     let rows = compliance(&world, "patches").await;
     assert_eq!((&rows[0]["patch"], counts(&rows[0])), (&json!("demo/1"), [4, 1, 2, 0, 0, 0, 1]));
     assert_eq!((&rows[1]["state"], counts(&rows[1])), (&json!("retracted"), [2, 0, 0, 1, 1, 0, 0]));
+    let told = explain(&installs).await;
+    assert!(told.contains("demo: roll back to demo/1: demo/2 is retracted (#1: it eats files)"), "{told}");
     let retraction = world.get("bob", "/v1/retractions/1").await.json();
     assert_eq!(retraction["endpoints_installed"], json!([installs.key.endpoint_id()]));
     assert_eq!(retraction["nodes_waiting"], json!([node.public()]));
