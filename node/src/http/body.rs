@@ -134,7 +134,8 @@ pub struct ContentBody {
     /// What is left of it.
     pub parts: VecDeque<Part>,
     /// Tells the connection that it runs.
-    pub _running: Option<RunningResponse>,
+    #[expect(dead_code, reason = "dropping it says that the response ended")]
+    pub running: Option<RunningResponse>,
 }
 
 impl ContentBody {

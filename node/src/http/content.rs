@@ -75,10 +75,12 @@ pub async fn read(node: NodeHttp, wanted: WantedContent, request: &Parts) -> Res
     let body = match answer.parts {
         Some(parts) if is_get => {
             node.content.touch(&row.custom.blake3, clock::timestamp());
-            let running = request.extensions.get::<Running>().map(|running| running.begin(gate));
-            let source = ContentSource::open(node, row.custom.blake3).await?;
-            let mut body = ContentBody { source, request: gate, parts, _running: running };
+            let source = ContentSource::open(node.clone(), row.custom.blake3).await?;
+            let mut body = ContentBody { source, request: gate, parts, running: None };
             body.prime().await?;
+            // That may have taken a while: what was forbidden meanwhile is told as a problem. From here on it is a cut.
+            gate.judge(&node.view.load())?;
+            body.running = request.extensions.get::<Running>().map(|running| running.begin(gate));
             Body::from_stream(body.into_stream())
         }
         _ => Body::empty(),
