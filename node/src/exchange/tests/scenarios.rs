@@ -94,7 +94,7 @@ async fn a_node_killed_half_way_and_restarted_costs_the_wan_link_next_to_nothing
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_a_node_dies_the_others_complete_without_it() {
-    let (lab, origin) = Laboratory::new(3, 32 * MIB, Some(12 << 20)).await;
+    let (lab, origin) = Laboratory::new(3, 48 * MIB, Some(12 << 20)).await;
     let mut nodes = lab.start();
     let artifact = lab.artifact();
     for node in &nodes {
@@ -107,7 +107,7 @@ async fn when_a_node_dies_the_others_complete_without_it() {
     }
     let frames = origin.counters.chunk_frame_bytes() as f64 / lab.content.len() as f64;
     println!("frames from the origin / content: {frames:.4}");
-    assert!(frames <= 1.06, "{frames}");
+    assert!(frames <= 1.05, "{frames}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,6 +249,7 @@ async fn a_node_whose_disk_is_full_says_so_and_serves_what_it_has() {
     let good = lab.node(0);
     good.fetch.want(artifact);
     good.complete(&artifact, PATIENCE).await;
+    good.store.flush().await.unwrap();
     let (identity, dir) = good.kill().await;
     let full = || StoreLimits { reserve_bytes: u64::MAX / 2, ..StoreLimits::default() };
     let view = lab.view(identity.key.public());
