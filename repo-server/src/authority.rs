@@ -75,7 +75,7 @@ impl Authority {
             let files: Vec<(String, Arc<[u8]>)> =
                 metadata::current_files(tx)?.into_iter().map(|(name, bytes)| (name, Arc::from(bytes))).collect();
             let writer = Writer::load(&files).map_err(|error| Failure::broken("reading the stored metadata", error))?;
-            let served = Served::of(writer.trusted(), |_, reference| {
+            let served = Served::of(writer.trusted(), None, |_, reference| {
                 Ok(metadata::document(tx, &reference.sha256)?.map(Bytes::from))
             })?;
             Ok((writer, served))
@@ -107,7 +107,7 @@ impl Authority {
     }
 
     /// Makes one change and answers when it is durable and served. When `work` edits nothing that is signed, its
-    /// records are still stored. Once polled, it happens even when the future is dropped.
+    /// records are still stored. Once its turn has come it happens even when the future is dropped.
     pub async fn change<T, W>(&self, work: W) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -188,7 +188,7 @@ impl Authority {
             writer.resign_timestamp(keyring, now, self.lease)
         }
         .map_err(sign_failure)?;
-        let after = Served::of(writer.trusted(), |name, _| {
+        let after = Served::of(writer.trusted(), Some(&before), |name, _| {
             Ok(documents.get(name).or_else(|| before.documents.get(name)).cloned())
         })?;
         let new = stored(&before, &after, &publication, documents.values());

@@ -1,6 +1,7 @@
 //! What is served now: one complete, verified state of the metadata with its documents, swapped as a whole.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use sluice_metadata::{DocumentRef, Trusted, View, read_document};
 use sluice_model::{
     ArtifactId, EndpointId, EndpointRow, EndpointRows, Limits, ManifestId, MemberKey, ReleasedArtifact, Revoked,
@@ -23,9 +24,12 @@ pub const LIMITS: &str = "policy/limits";
 /// The documents of endpoints begin with this; the site follows.
 pub const ENDPOINTS_PREFIX: &str = "fleet/endpoints-";
 
+/// Endpoint to its place in the document of its site.
+type EndpointIndex = HashMap<EndpointId, usize>;
+
 /// One state. Cheap to hold: readers keep an `Arc` of it while they work.
 pub struct Served {
-    /// What they say.
+    /// What the metadata says.
     pub view: View,
     /// Every current metadata file by name.
     pub files: BTreeMap<String, Bytes>,
@@ -41,7 +45,7 @@ pub struct Served {
     pub limits: Arc<Limits>,
     /// `fleet/endpoints-<site>` by site.
     pub endpoints: BTreeMap<SiteName, Arc<EndpointRows>>,
-    by_endpoint: HashMap<EndpointId, (SiteName, usize)>,
+    endpoint_index: BTreeMap<SiteName, Arc<EndpointIndex>>,
     /// Retracted content by SHA-256, with the serial of its first tombstone.
     retracted: HashMap<Sha256, u64>,
     retracted_blake3: HashMap<ArtifactId, u64>,
@@ -52,9 +56,11 @@ pub struct Served {
 }
 
 impl Served {
-    /// Reads complete metadata with the bytes of its documents; each document is verified.
+    /// Reads complete metadata with the bytes of its documents; each document is verified. What a document of `before`
+    /// says is taken over when the document is the same, so that a commit costs what it changed.
     pub fn of(
         trusted: &Trusted,
+        before: Option<&Self>,
         document: impl Fn(&TargetName, &DocumentRef) -> Result<Option<Bytes>, Failure>,
     ) -> Result<Self, Failure> {
         let view = View::of(trusted).map_err(|error| Failure::broken("reading the signed metadata", error))?;
@@ -65,22 +71,23 @@ impl Served {
             })?;
             documents.insert(name.clone(), bytes);
         }
-        let mut endpoints = BTreeMap::new();
+        let parser = Parser { view: &view, documents: &documents, before };
+        let (mut endpoints, mut endpoint_index) = (BTreeMap::new(), BTreeMap::new());
         for name in documents.keys().filter(|name| name.as_str().starts_with(ENDPOINTS_PREFIX)) {
-            let rows: EndpointRows = parse(&view, &documents, name.as_str())?
-                .ok_or_else(|| Failure::broken("reading the signed documents", format!("{name} is not listed")))?;
-            endpoints.insert(rows.site.clone(), Arc::new(rows));
+            let (site, rows, index) = parser.endpoints(name)?;
+            endpoints.insert(site.clone(), rows);
+            endpoint_index.insert(site, index);
         }
         let mut served = Self {
             files: trusted.files().into_iter().map(|(name, bytes)| (name, Bytes::from_owner(bytes))).collect(),
-            roster: Arc::new(parse(&view, &documents, ROSTER)?.unwrap_or_default()),
-            revoked: Arc::new(parse(&view, &documents, REVOKED)?.unwrap_or_default()),
-            topology: Arc::new(parse(&view, &documents, TOPOLOGY)?.unwrap_or_default()),
-            limits: Arc::new(parse(&view, &documents, LIMITS)?.unwrap_or_default()),
+            roster: parser.document(ROSTER, |before| &before.roster)?,
+            revoked: parser.document(REVOKED, |before| &before.revoked)?,
+            topology: parser.document(TOPOLOGY, |before| &before.topology)?,
+            limits: parser.document(LIMITS, |before| &before.limits)?,
             view,
             documents,
             endpoints,
-            by_endpoint: HashMap::new(),
+            endpoint_index,
             retracted: HashMap::new(),
             retracted_blake3: HashMap::new(),
             catalogue: Catalogue::default(),
@@ -91,11 +98,6 @@ impl Served {
     }
 
     fn index(&mut self) {
-        for (site, rows) in &self.endpoints {
-            for (idx, row) in rows.endpoints.iter().enumerate() {
-                self.by_endpoint.insert(row.endpoint, (site.clone(), idx));
-            }
-        }
         for tombstone in &self.view.tombstones {
             for content in &tombstone.content {
                 self.retracted.entry(content.sha256).or_insert(tombstone.serial);
@@ -127,10 +129,11 @@ impl Served {
         self.retracted_blake3.get(artifact).copied()
     }
 
-    /// The row of an endpoint, revoked ones too, and its site.
+    /// The row of an endpoint, revoked ones too, and its site. One look-up a site.
     pub fn endpoint(&self, endpoint: &EndpointId) -> Option<(&SiteName, &EndpointRow)> {
-        let (site, idx) = self.by_endpoint.get(endpoint)?;
-        Some((site, self.endpoints.get(site)?.endpoints.get(*idx)?))
+        let found = self.endpoint_index.iter().find_map(|(site, index)| Some((site, *index.get(endpoint)?)));
+        let (site, idx) = found?;
+        Some((site, self.endpoints.get(site)?.endpoints.get(idx)?))
     }
 
     /// The site of a node of the roster; `None` for keys that are no node.
@@ -139,12 +142,51 @@ impl Served {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
-    view: &View,
-    documents: &BTreeMap<TargetName, Bytes>,
-    name: &str,
-) -> Result<Option<T>, Failure> {
-    let found = documents.iter().find(|(target, _)| target.as_str() == name);
-    let (Some(reference), Some((_, bytes))) = (view.document(name), found) else { return Ok(None) };
-    read_document(reference, bytes).map(Some).map_err(|error| Failure::broken("reading the signed documents", error))
+/// Reads documents, or takes over what was read before of the same bytes.
+struct Parser<'a> {
+    view: &'a View,
+    documents: &'a BTreeMap<TargetName, Bytes>,
+    before: Option<&'a Served>,
+}
+
+impl<'a> Parser<'a> {
+    fn document<T: DeserializeOwned + Default + 'a>(
+        &self,
+        name: &str,
+        known: impl Fn(&'a Served) -> &'a Arc<T>,
+    ) -> Result<Arc<T>, Failure> {
+        match self.unchanged(name) {
+            Some(before) => Ok(known(before).clone()),
+            None => Ok(Arc::new(self.parse(name)?.unwrap_or_default())),
+        }
+    }
+
+    fn endpoints(&self, name: &TargetName) -> Result<(SiteName, Arc<EndpointRows>, Arc<EndpointIndex>), Failure> {
+        let site = name.as_str().strip_prefix(ENDPOINTS_PREFIX).and_then(|site| site.parse::<SiteName>().ok());
+        if let (Some(before), Some(site)) = (self.unchanged(name.as_str()), site)
+            && let (Some(rows), Some(index)) = (before.endpoints.get(&site), before.endpoint_index.get(&site))
+        {
+            return Ok((site, rows.clone(), index.clone()));
+        }
+        let rows: EndpointRows = self
+            .parse(name.as_str())?
+            .ok_or_else(|| Failure::broken("reading the signed documents", format!("{name} is not listed")))?;
+        let index = rows.endpoints.iter().enumerate().map(|(idx, row)| (row.endpoint, idx)).collect();
+        Ok((rows.site.clone(), Arc::new(rows), Arc::new(index)))
+    }
+
+    /// The state before, when it had the same document.
+    fn unchanged(&self, name: &str) -> Option<&'a Served> {
+        let (now, then) = (self.view.document(name)?, self.before?.view.document(name)?);
+        if now == then { self.before } else { None }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Failure> {
+        let target = name.parse::<TargetName>().map_err(|error| Failure::broken("naming a document", error))?;
+        let (Some(reference), Some(bytes)) = (self.view.document(name), self.documents.get(&target)) else {
+            return Ok(None);
+        };
+        let parsed = read_document(reference, bytes);
+        parsed.map(Some).map_err(|error| Failure::broken("reading the signed documents", error))
+    }
 }

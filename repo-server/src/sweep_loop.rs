@@ -1,7 +1,8 @@
-//! Removes what nobody needs: uploads that expired, and the bytes of retracted artifacts.
+//! Removes what nobody needs: uploads that expired, the bytes of retracted artifacts, and content that a publication
+//! left whose client went away in the middle of it.
 
 use crate::http::problem::chain;
-use crate::operations::upload;
+use crate::operations::{publish, upload};
 use crate::state::Shared;
 use sluice_model::ArtifactId;
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub async fn run(app: Shared, mut retired: mpsc::Receiver<ArtifactId>, stop: Can
             _ = ticks.tick() => {
                 if let Err(failure) = upload::sweep(&app).await {
                     tracing::warn!(error = chain(&failure), "expired uploads were not removed; trying again later");
+                }
+                if let Err(failure) = publish::sweep_content(&app).await {
+                    tracing::warn!(error = chain(&failure), "unused content was not removed; trying again later");
                 }
             }
         }

@@ -6,6 +6,7 @@ mod enrolling;
 mod fleet;
 mod openapi_file;
 mod origin;
+mod overlay;
 mod publishing;
 mod reporting;
 mod retracting;

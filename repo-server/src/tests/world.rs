@@ -1,6 +1,6 @@
 //! A repository in a temporary folder with its routers and the tokens of some persons.
 
-use crate::authority::BatchTask;
+use crate::authority::{Announcement, BatchTask};
 use crate::http::{Remote, public_router};
 use crate::state::Shared;
 use crate::{init, sweep_loop, wiring};
@@ -16,6 +16,7 @@ use sluice_settings::RepoSettings;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -26,6 +27,8 @@ pub(super) struct World {
     tasks: JoinSet<()>,
     stop: CancellationToken,
     pub dir: TempDir,
+    /// What the authority announces, until somebody listens.
+    pub announcements: Option<mpsc::Receiver<Announcement>>,
 }
 
 /// An answer, read whole.
@@ -99,11 +102,12 @@ impl World {
         tasks.spawn(async move { writer.run(token).await.unwrap() });
         tasks.spawn(opened.reports_writer.run(stop.clone()));
         let batches: BatchTask = opened.authority_tasks.batches;
+        let announcements = Some(opened.authority_tasks.announcements);
         tasks.spawn(batches.run(stop.clone()));
         tasks.spawn(sweep_loop::run(opened.app.clone(), opened.retired, stop.clone()));
         let remote = Remote("127.0.0.1:40000".parse().unwrap());
         let router = public_router(&opened.app).layer(Extension(remote));
-        Self { app: opened.app, router, tasks, stop, dir }
+        Self { app: opened.app, router, tasks, stop, dir, announcements }
     }
 
     /// Stops everything and opens the same folder again.
