@@ -134,7 +134,6 @@ pub struct ContentBody {
     /// What is left of it.
     pub parts: VecDeque<Part>,
     /// Tells the connection that it runs.
-    #[expect(dead_code, reason = "dropping it says that the response ended")]
     pub running: Option<RunningResponse>,
 }
 
