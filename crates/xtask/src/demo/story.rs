@@ -129,7 +129,7 @@ impl Story<'_> {
         self.publish(&self.versions.old, "high", "CVE-2026-10001")?;
         let refused = self.world.lab.say(&self.world.alice, &["approve", &patch, "--ring", "pilot"])?;
         ensure!(refused.code == 1, "alice approved her own patch: {}", refused.out);
-        self.tell(&format!("alice cannot approve it: {}", first_line(&refused.err)));
+        self.tell(&format!("alice cannot approve it: {}", error_line(&refused.err)));
         for name in ENDPOINTS.map(|(name, _, _)| name).into_iter().filter(|name| *name != LATE) {
             self.world.start_agent(name)?;
         }
@@ -338,7 +338,7 @@ impl Story<'_> {
             again.code,
             again.err
         );
-        self.tell(&format!("the same bytes under a new name are refused: {}", first_line(&again.err)));
+        self.tell(&format!("the same bytes under a new name are refused: {}", error_line(&again.err)));
         Ok(())
     }
 
@@ -401,8 +401,9 @@ impl Story<'_> {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
+/// The line of what a command said that names the error.
+fn error_line(text: &str) -> &str {
+    text.lines().find(|line| line.starts_with("error: ")).unwrap_or_default().trim()
 }
 
 fn total_bytes(version: &Version) -> Result<u64> {

@@ -120,5 +120,6 @@ pub fn sites(rows: &[Value], separate: &BTreeMap<&str, u64>) -> Result<()> {
     let heading =
         ["site", "distinct (MiB)", "from origin", "amplification", "metadata", "N downloads", "highest second"];
     print(&heading, &table);
+    println!("  (counted at the origin's sockets, frame headers included, since it was started again)\n");
     Ok(())
 }

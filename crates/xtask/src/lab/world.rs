@@ -23,7 +23,8 @@ pub struct Endpoint {
     pub data: PathBuf,
 }
 
-/// What runs, and the persons who rule it: alice publishes; bob approves, retracts and administers.
+/// What runs, and the persons who rule it: alice publishes and may approve what others publish; bob approves, retracts
+/// and administers.
 pub struct World {
     pub lab: Lab,
     pub alice: Person,
@@ -67,7 +68,7 @@ impl World {
         let token = find_token(&printed.out).context("sluice-repo init printed no admin token")?;
         let admin = Person { name: "admin", token };
         self.start_repository()?;
-        self.alice.token = self.person_token(&admin, "alice", &["publisher"])?;
+        self.alice.token = self.person_token(&admin, "alice", &["publisher", "approver"])?;
         self.bob.token = self.person_token(&admin, "bob", &["approver", "retractor", "admin"])?;
         for person in [self.alice.clone(), self.bob.clone()] {
             let url = self.lab.url().to_owned();
