@@ -20,7 +20,8 @@ pub fn world(name: &str) -> Result<World> {
 /// As [`world`].
 pub fn world_with(name: &str, environment: &[(&str, &str)]) -> Result<World> {
     let lab = Lab::new(&format!("sluice-test-{name}"), programs()?)?;
-    World::start(lab, environment).map_err(|(lab, error)| {
+    World::start(lab, environment).map_err(|failed| {
+        let (lab, error) = *failed;
         lab.show_last_lines();
         error
     })

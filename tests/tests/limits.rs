@@ -1,5 +1,5 @@
 //! The two caps of a site, measured from outside. proves: D1 (basic), B2 (basic), P12 (basic).
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests measure time")]
 
 use sluice_tests::world;
 use sluice_xtask::lab::packages;

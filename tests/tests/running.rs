@@ -1,5 +1,5 @@
 //! Programs start with words, stop on SIGTERM, and stay small however large the artifact. proves: A1, L1.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests measure time")]
 
 use sluice_tests::{is_full_tier, peak_memory, world};
 use sluice_xtask::lab::packages;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Everything that `sluice-agent run` can be told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentSettings {
     /// How often it looks and reports.
@@ -14,12 +14,6 @@ pub struct AgentSettings {
     pub dpkg: DpkgSettings,
     /// Logging.
     pub log: LogSettings,
-}
-
-impl Default for AgentSettings {
-    fn default() -> Self {
-        Self { poll: PollSettings::default(), dpkg: DpkgSettings::default(), log: LogSettings::default() }
-    }
 }
 
 /// How often the agent looks and reports.

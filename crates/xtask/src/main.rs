@@ -1,5 +1,6 @@
 //! Everything a developer does with this project: `cargo xtask <command>`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks on the terminal")]
+#![allow(clippy::disallowed_methods, reason = "it measures how long real processes take")]
 
 mod check;
 mod demo;

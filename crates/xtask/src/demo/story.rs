@@ -54,7 +54,10 @@ pub fn play(lab: Lab, versions: &Versions) -> (Lab, Result<Value>) {
             let outcome = story.tell_all();
             (story.world.lab, outcome)
         }
-        Err((lab, error)) => (lab, Err(error.context("step: the repository"))),
+        Err(failed) => {
+            let (lab, error) = *failed;
+            (lab, Err(error.context("step: the repository")))
+        }
     }
 }
 

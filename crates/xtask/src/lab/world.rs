@@ -39,7 +39,7 @@ pub struct World {
 impl World {
     /// Initialises a dev repository, starts it, and makes both persons' tokens. `environment` overrides its settings.
     /// An error gives the lab back, so that its logs can be shown.
-    pub fn start(lab: Lab, environment: &[(&str, &str)]) -> Result<Self, (Lab, anyhow::Error)> {
+    pub fn start(lab: Lab, environment: &[(&str, &str)]) -> Result<Self, Box<(Lab, anyhow::Error)>> {
         let nobody = |name| Person { name, token: String::new() };
         let repo = lab.dir().join("repo");
         let repo_environment =
@@ -56,7 +56,7 @@ impl World {
         };
         match world.bring_up() {
             Ok(()) => Ok(world),
-            Err(error) => Err((world.lab, error)),
+            Err(error) => Err(Box::new((world.lab, error))),
         }
     }
 

@@ -43,6 +43,7 @@ fn named_folders(text: &str) -> Vec<String> {
         .step_by(2)
         .filter(|word| {
             word.ends_with('/')
+                && word.trim_end_matches('/').contains('/')
                 && !word.starts_with('/')
                 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_/.".contains(c))
         })

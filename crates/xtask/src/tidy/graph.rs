@@ -87,10 +87,10 @@ impl Graph {
             "--locked",
             "--filter-platform=x86_64-unknown-linux-gnu",
         ]))?;
-        Self::parse(&text)
+        Self::parse(&text, &in_use()?)
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    fn parse(text: &str, in_use: &BTreeSet<String>) -> Result<Self> {
         let metadata: Metadata = serde_json::from_str(text).context("cargo metadata printed something unexpected")?;
         let packages: BTreeMap<&str, &Package> = metadata.packages.iter().map(|p| (p.id.as_str(), p)).collect();
         let edges: BTreeMap<String, Vec<Edge>> = metadata
@@ -123,6 +123,7 @@ impl Graph {
         let reached = all
             .into_iter()
             .filter_map(|id| packages.get(id.as_str()).map(|package| (id.clone(), (*package).clone())))
+            .filter(|(_, package)| in_use.contains(&format!("{} v{}", package.name, package.version)))
             .collect();
         Ok(Self { ours, reached, edges })
     }
@@ -140,6 +141,16 @@ impl Graph {
     pub fn foreign_count(&self) -> usize {
         self.reached.len().saturating_sub(self.ours.len())
     }
+}
+
+/// Name and version of every package that is really built. `cargo metadata` also lists optional ones that no feature turns
+/// on; `cargo tree` does not.
+fn in_use() -> Result<BTreeSet<String>> {
+    let mut tree = cargo::cargo();
+    tree.args(["tree", "--workspace", "--locked", "--edges=normal,build,dev", "--prefix=none", "--format={p}"]);
+    tree.arg("--target=x86_64-unknown-linux-gnu");
+    let text = cargo::output(&mut tree)?;
+    Ok(text.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect())
 }
 
 fn reach(edges: &BTreeMap<String, Vec<Edge>>, from: impl Iterator<Item = String>, with_dev: bool) -> BTreeSet<String> {
