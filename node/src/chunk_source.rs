@@ -106,6 +106,8 @@ impl ChunkSource for NodeSource {
         }
         match self.fetch.wait_for_peer(*artifact, index, Instant::now() + LATE_MAX).await {
             Ok(()) => Answer::Here(()),
+            // A no would make the asker turn to the origin; the end of the connection makes it ask the others first.
+            Err(Unobtainable::Stopping) => std::future::pending().await,
             Err(why) => no(&why),
         }
     }

@@ -35,8 +35,9 @@ use std::time::{Duration, Instant};
 
 /// How often a peer is asked what it has while chunks are missing: a stale answer costs at most that much relaying.
 pub const HAVE_POLL: Duration = Duration::from_secs(1);
-/// How long a peer's answer to what it has holds back requests to the origin. A LAN answers in milliseconds.
-pub const SETTLE_GRACE: Duration = Duration::from_millis(500);
+/// How long a peer's answer to what it has holds back requests to the origin. A LAN answers in milliseconds, a machine
+/// that is busy with other things in some hundred.
+pub const SETTLE_GRACE: Duration = Duration::from_secs(1);
 /// Silence of a peer that owes an answer after which it is passed over. Two of them in a row (leader and second both
 /// stopped) leave half of the 10 s in which an endpoint must be served.
 pub const SILENT_AFTER: Duration = Duration::from_millis(2_500);
@@ -151,12 +152,22 @@ struct Flight {
 /// What went wrong with one chunk so far; absent for nearly all.
 #[derive(Debug, Clone, Default)]
 struct Notes {
-    /// Peers not to ask again before then.
-    avoid: Vec<(MemberKey, Instant)>,
+    /// Peers not to ask for it.
+    avoid: Vec<Avoided>,
     /// Haves asked before this are too old to send this chunk's leader to the origin.
     settle_from: Option<Instant>,
     origin_failures: u32,
     origin_retry_at: Option<Instant>,
+}
+
+/// A peer that is not asked for a chunk for a while.
+#[derive(Debug, Clone, Copy)]
+struct Avoided {
+    peer: MemberKey,
+    since: Instant,
+    until: Instant,
+    /// It was late, whatever it said; else it said no, and its next word counts.
+    was_late: bool,
 }
 
 /// Picks for one artifact. See the module.

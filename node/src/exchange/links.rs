@@ -64,6 +64,8 @@ struct Entry {
     state: State,
     generation: u64,
     failures: u32,
+    /// It showed itself alive after the attempt under way began: a failure of that attempt says nothing.
+    seen_since: bool,
     counters: Arc<ReceiveCounters>,
     seen: (u64, u64, u64),
 }
@@ -125,6 +127,7 @@ impl Links {
                         state: State::Idle,
                         generation: 0,
                         failures: 0,
+                        seen_since: false,
                         counters: Arc::default(),
                         seen: (0, 0, 0),
                         partner,
@@ -172,6 +175,7 @@ impl Links {
             self.generation += 1;
             entry.generation = self.generation;
             entry.state = State::Dialling;
+            entry.seen_since = false;
             self.tasks.spawn(dial(self.dialer.clone(), *source, self.generation, entry.partner.clone()));
             if link_of(entry) != before {
                 changed.push((*source, link_of(entry)));
@@ -185,6 +189,7 @@ impl Links {
         let entry = self.entries.get_mut(&source)?;
         let before = link_of(entry);
         entry.failures = 0;
+        entry.seen_since = true;
         if matches!(entry.state, State::Waiting { .. }) {
             entry.state = State::Idle;
         }
@@ -236,8 +241,13 @@ impl Links {
         }
     }
 
+    /// The attempt failed. How the link is now.
     fn failed(&mut self, source: Source, now: Instant) -> (Source, Link) {
         if let Some(entry) = self.entries.get_mut(&source) {
+            if std::mem::take(&mut entry.seen_since) {
+                entry.state = State::Idle;
+                return (source, link_of(entry));
+            }
             let pause = RETRY.0 * 2_u32.saturating_pow(entry.failures.min(8));
             entry.failures += 1;
             entry.state = State::Waiting { retry_at: now + pause.min(RETRY.1) };

@@ -111,6 +111,10 @@ impl Picker {
         if !peer.counts(now) {
             return true;
         }
+        if peer.link == Link::Unknown {
+            // The attempt to connect ends soon, one way or the other.
+            return false;
+        }
         let from = self.settle_floor(peer, index);
         peer.have_known.is_some_and(|asked| asked >= from) || now >= from + SETTLE_GRACE
     }
@@ -124,7 +128,7 @@ impl Picker {
     fn avoids(&self, peer: &Peer, index: u32, now: Instant) -> bool {
         self.notes
             .get(&index)
-            .is_some_and(|notes| notes.avoid.iter().any(|(key, until)| *key == peer.key && *until > now))
+            .is_some_and(|notes| notes.avoid.iter().any(|avoided| avoided.peer == peer.key && avoided.until > now))
     }
 
     fn any_room(&self, now: Instant) -> bool {

@@ -32,7 +32,7 @@ impl Picker {
         for notes in self.notes.values() {
             due.extend(notes.origin_retry_at);
             due.extend(notes.settle_from.map(|from| from + SETTLE_GRACE));
-            due.extend(notes.avoid.iter().map(|(_, until)| *until));
+            due.extend(notes.avoid.iter().map(|avoided| avoided.until));
         }
         due.extend(self.origin.load.owed_since.map(|since| since + ORIGIN_SILENT_AFTER));
         due.extend(self.origin.down_since.map(|since| since + ORIGIN_GONE_AFTER));
@@ -88,7 +88,7 @@ impl Picker {
         for (index, from, asked) in late {
             self.end_flight(from, index);
             let Source::Peer(key) = from else { continue };
-            self.avoid(key, index, now);
+            self.avoid(key, index, true, now);
             if now < asked + LATE_MAX {
                 self.pass_over(&key, AVOID_FOR, now);
             }

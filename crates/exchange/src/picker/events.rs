@@ -1,6 +1,6 @@
 //! What the caller reports.
 
-use super::{AVOID_FOR, Action, Link, Notes, ORIGIN_FAILURES_MAX, ORIGIN_RETRY, Picker, REFUSED_FOR, Source};
+use super::{AVOID_FOR, Action, Avoided, Link, Notes, ORIGIN_FAILURES_MAX, ORIGIN_RETRY, Picker, REFUSED_FOR, Source};
 use crate::frame::Refusal;
 use crate::have::Have;
 use sluice_model::MemberKey;
@@ -61,6 +61,12 @@ impl Picker {
             Link::Unknown => peer.link = Link::Unknown,
             Link::Down => peer.disconnect(),
         }
+        if link == Link::Up {
+            // A new life: what the last one said no to, this one may do.
+            for notes in self.notes.values_mut() {
+                notes.avoid.retain(|avoided| avoided.peer != key || avoided.was_late);
+            }
+        }
         if link == Link::Down {
             self.end_flights_at(Source::Peer(key));
             if counted {
@@ -110,6 +116,20 @@ impl Picker {
         if have.progress != peer.progress {
             peer.progress = have.progress;
             peer.progress_at = now;
+        }
+        self.forgive(&key);
+    }
+
+    /// A peer that said no for a chunk and now says that it has or fetches it is asked again: above all one that leads
+    /// the chunk, or two members would fetch it.
+    fn forgive(&mut self, key: &MemberKey) {
+        let Some(peer) = self.peers.iter().find(|peer| peer.key == *key) else { return };
+        for (index, notes) in &mut self.notes {
+            let is_coming = peer.has(*index) || peer.fetches(*index);
+            let word_is_newer = |avoided: &Avoided| peer.have_known.is_some_and(|asked| asked >= avoided.since);
+            notes
+                .avoid
+                .retain(|avoided| avoided.peer != *key || avoided.was_late || !is_coming || !word_is_newer(avoided));
         }
     }
 
@@ -187,7 +207,7 @@ impl Picker {
         }
         match from {
             Source::Origin => self.note_origin_failure(index, now),
-            Source::Peer(key) => self.avoid(key, index, now),
+            Source::Peer(key) => self.avoid(key, index, false, now),
         }
     }
 
@@ -197,7 +217,7 @@ impl Picker {
         self.end_flight(from, index);
         match from {
             Source::Origin => self.note_origin_failure(index, now),
-            Source::Peer(key) if refusal == Refusal::Busy => self.avoid(key, index, now),
+            Source::Peer(key) if refusal == Refusal::Busy => self.avoid(key, index, false, now),
             Source::Peer(key) => self.pass_over(&key, REFUSED_FOR, now),
         }
     }
@@ -214,7 +234,7 @@ impl Picker {
         }
     }
 
-    pub(super) fn avoid(&mut self, key: MemberKey, index: u32, now: Instant) {
+    pub(super) fn avoid(&mut self, key: MemberKey, index: u32, was_late: bool, now: Instant) {
         if let Some(peer) = self.peer_mut(&key) {
             let at = index as usize;
             if let (Some(here), Some(fetching)) = (peer.here.get_mut(at), peer.fetching.get_mut(at)) {
@@ -222,8 +242,8 @@ impl Picker {
             }
         }
         let notes: &mut Notes = self.notes.entry(index).or_default();
-        notes.avoid.retain(|(other, until)| *other != key && *until > now);
-        notes.avoid.push((key, now + AVOID_FOR));
+        notes.avoid.retain(|avoided| avoided.peer != key && avoided.until > now);
+        notes.avoid.push(Avoided { peer: key, since: now, until: now + AVOID_FOR, was_late });
         notes.settle_from = Some(now);
     }
 

@@ -238,3 +238,28 @@ fn a_peer_that_sends_slowly_is_waited_for() {
     }
     assert!(actions.iter().all(|action| matches!(action, Action::AskHave { .. })), "{actions:?}");
 }
+
+#[test]
+fn a_leader_that_said_no_and_now_fetches_is_asked_again() {
+    let mut world = World::new(1, &site(2, 1));
+    let (now, peer) = (world.start, world.nodes[1].key);
+    let picker = &mut world.nodes[0].picker;
+    let have = |fetching| crate::have::Have { progress: 0, here: vec![false], fetching: vec![fetching] };
+    let mut actions = Vec::new();
+    picker.want_all();
+    picker.on_link(Source::Peer(peer), Link::Up, now);
+    picker.advance(now, &mut actions);
+    picker.on_have(peer, have(true), now);
+    picker.advance(now, &mut actions);
+    let asked = Action::Request { from: Source::Peer(peer), index: 0 };
+    assert_eq!(actions.pop(), Some(asked.clone()));
+    let now = now + Duration::from_millis(1);
+    picker.on_not_here(Source::Peer(peer), 0, now);
+    actions.clear();
+    picker.advance(now, &mut actions);
+    assert_eq!(actions, [Action::AskHave { peer }], "its word is asked for before the origin is");
+    picker.on_have(peer, have(true), now);
+    actions.clear();
+    picker.advance(now, &mut actions);
+    assert_eq!(actions, [asked]);
+}

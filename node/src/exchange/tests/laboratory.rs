@@ -8,7 +8,7 @@ use crate::fetch::FetchHandle;
 use crate::trouble::Trouble;
 use crate::view::{NodeView, ViewPublisher};
 use bytes::Bytes;
-use sluice_content_store::{ContentStore, StoreLimits};
+use sluice_content_store::{ContentStore, OpenError, StoreLimits};
 use sluice_exchange::have::Have;
 use sluice_identity::DeviceKey;
 use sluice_metadata::{InitParams, Keyring, Profile, RepositoryProfile, Signer, Trusted, View, Writer, dev_roles};
@@ -27,7 +27,7 @@ use sluice_transport::{
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -45,7 +45,11 @@ pub struct Identity {
 pub struct PlainSource {
     pub store: ContentStore,
     pub manner: Manner,
+    pub asked: Asked,
 }
+
+/// Who was sent which chunk, in order.
+pub type Asked = Arc<Mutex<Vec<(MemberKey, u32)>>>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Manner {
@@ -68,7 +72,8 @@ impl ChunkSource for PlainSource {
         Answer::Here(())
     }
 
-    async fn chunk(&self, _: &MemberKey, artifact: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+        self.asked.lock().unwrap().push((*peer, index));
         let Some(reader) = self.store.reader(artifact) else { return Answer::NotHere };
         let Ok(bytes) = reader.read(index).await else { return Answer::NotHere };
         if self.manner != Manner::Lies {
@@ -107,6 +112,7 @@ impl StoppedServer {
 /// A server of a [`PlainSource`].
 pub struct PlainServer {
     pub counters: Arc<ServeCounters>,
+    pub asked: Asked,
     tasks: JoinSet<()>,
 }
 
@@ -120,7 +126,8 @@ impl PlainServer {
             sign_with: Some(identity.key.clone()),
             counters: Arc::clone(&counters),
         };
-        let source = Arc::new(PlainSource { store, manner });
+        let asked = Asked::default();
+        let source = Arc::new(PlainSource { store, manner, asked: Arc::clone(&asked) });
         let mut listener = bind(identity);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -133,7 +140,17 @@ impl PlainServer {
                 });
             }
         });
-        Self { counters, tasks }
+        Self { counters, asked, tasks }
+    }
+
+    /// Chunks that were sent more than once, and to whom.
+    pub fn repeated(&self, lab: &Laboratory) -> Vec<(u32, Vec<String>)> {
+        let name = |key: &MemberKey| lab.identities.iter().find(|node| node.key.public() == *key).unwrap().name.clone();
+        let mut by_chunk: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for (key, index) in self.asked.lock().unwrap().iter() {
+            by_chunk.entry(*index).or_default().push(name(key));
+        }
+        by_chunk.into_iter().filter(|(_, to)| to.len() > 1).collect()
     }
 
     pub async fn stop(&mut self) {
@@ -162,7 +179,15 @@ impl Node {
     pub fn start_with(identity: Identity, dir: PathBuf, view: NodeView, limits: StoreLimits) -> Self {
         let SiteLimits { serve_bytes_per_sec: serve, wan_bytes_per_sec: wan } = view.limits.site(&view.site);
         std::fs::create_dir_all(&dir).unwrap();
-        let (store, writer) = ContentStore::open(&dir.join("content"), limits).unwrap();
+        // A killed task's last write may still run on a thread of its own; a killed process has none.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let (store, writer) = loop {
+            match ContentStore::open(&dir.join("content"), limits.clone()) {
+                Ok(opened) => break opened,
+                Err(OpenError::InUse(_)) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                Err(error) => panic!("{error}"),
+            }
+        };
         let state = StateStore::open(dir.join("state.redb")).unwrap();
         let counters = Counters::new(&Metrics::default());
         let (publisher, views) = ViewPublisher::new(view);
