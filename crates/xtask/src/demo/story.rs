@@ -175,8 +175,10 @@ impl Story<'_> {
             rows(&outcomes, "outcomes").iter().filter(|row| row["endpoint_name"] == BARE).collect();
         ensure!(of_bare.iter().all(|row| row["outcome"] != "installed"), "{BARE} reported installed");
         let detail = of_bare.iter().find(|row| row["outcome"] == "failed").and_then(|row| row["detail"].as_str());
-        let words = detail.unwrap_or_default().lines().find(|line| line.contains("depend")).unwrap_or_default().trim();
-        ensure!(!words.is_empty(), "{BARE} did not report dpkg's words");
+        let words: Vec<&str> =
+            detail.unwrap_or_default().lines().filter(|line| line.contains("depend")).take(2).map(str::trim).collect();
+        let words = words.join(" ");
+        ensure!(words.contains("depends on"), "{BARE} did not report dpkg's words: {detail:?}");
         self.tell(&format!("{BARE} failed, class dependency: {words}"));
         Ok(())
     }
