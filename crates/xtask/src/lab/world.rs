@@ -159,6 +159,7 @@ impl World {
     pub fn restart_node(&mut self, name: &str) -> Result<()> {
         let data = self.node(name)?.data.clone();
         let listening = self.start_node(name, &data)?;
+        self.lab.note(format!("{name}, since it was started again: http://{}", listening.http));
         for node in self.nodes.iter_mut().filter(|node| node.name == name) {
             node.listening = listening.clone();
         }
