@@ -46,6 +46,9 @@ fn a_flipped_byte_on_a_nodes_disk_is_sent_to_nobody_and_mended() {
     // The node is started again so that no verified copy is left in its memory, then the disk rots under it.
     world.lab.terminate("node-1").unwrap();
     world.restart_node("node-1").unwrap();
+    let http = world.nodes[0].listening.http.clone();
+    let linked = wait(LONG, || Ok(metric(&http, "sluice_overlay_links").is_ok_and(|links| links >= 2.0)));
+    assert!(linked.unwrap(), "the node did not find its peer and the repository again");
     let file = artifact_file(&world.nodes[0].data);
     let disk = std::fs::File::options().read(true).write(true).open(&file).unwrap();
     let at = 3_000_000;

@@ -13,6 +13,10 @@ const FULL_TIER: &str = "SLUICE_TEST_FULL";
 /// A test that must skip something writes its reason into a file below this folder.
 const SKIPPED_DIR: &str = "SLUICE_SKIPPED_DIR";
 
+/// What begins the line of counts of cargo-nextest, and of cargo's own runner.
+const NEXTEST_SUMMARY: &str = "Summary";
+const LIBTEST_SUMMARY: &str = "test result:";
+
 #[derive(Args)]
 pub struct TestArguments {
     /// Run the figures that stand before a release too
@@ -45,10 +49,11 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
             command.env(FULL_TIER, "1");
         }
     };
-    let mut command = if has_program("cargo-nextest") { nextest() } else { plain() };
+    let (mut command, summary_mark) =
+        if has_program("cargo-nextest") { (nextest(), NEXTEST_SUMMARY) } else { (plain(), LIBTEST_SUMMARY) };
     command.args(&arguments.filter);
     environment(&mut command);
-    let (counts, succeeded) = follow(&mut command)?;
+    let (counts, succeeded) = follow(&mut command, summary_mark)?;
     let skipped = skipped(&skipped_dir)?;
     for reason in &skipped {
         println!("skipped: {reason}");
@@ -91,14 +96,14 @@ fn plain() -> Command {
 }
 
 /// Passes the runner's output on and counts from its own summary lines.
-fn follow(command: &mut Command) -> Result<(Counts, bool)> {
+fn follow(command: &mut Command, summary_mark: &'static str) -> Result<(Counts, bool)> {
     let shown = cargo::shown(command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start: {shown}"))?;
     let out = child.stdout.take().expect("stdout is piped");
     let err = child.stderr.take().expect("stderr is piped");
-    let reader = std::thread::spawn(move || pass_on(BufReader::new(err)));
-    let mut counts = pass_on(BufReader::new(out));
+    let reader = std::thread::spawn(move || pass_on(BufReader::new(err), summary_mark));
+    let mut counts = pass_on(BufReader::new(out), summary_mark);
     let from_err = reader.join().expect("the reader does not panic");
     counts.passed += from_err.passed;
     counts.failed += from_err.failed;
@@ -106,11 +111,11 @@ fn follow(command: &mut Command) -> Result<(Counts, bool)> {
     Ok((counts, status.success()))
 }
 
-fn pass_on(reader: impl BufRead) -> Counts {
+fn pass_on(reader: impl BufRead, summary_mark: &str) -> Counts {
     let mut counts = Counts::default();
     for line in reader.lines().map_while(Result::ok) {
         println!("{line}");
-        if let Some((passed, failed)) = summary(&line) {
+        if let Some((passed, failed)) = summary(&line, summary_mark) {
             counts.passed += passed;
             counts.failed += failed;
         }
@@ -118,13 +123,12 @@ fn pass_on(reader: impl BufRead) -> Counts {
     counts
 }
 
-/// Reads nextest's `Summary [..] N tests run: P passed, F failed` and libtest's `test result: ok. P passed; F failed`.
-fn summary(line: &str) -> Option<(u64, u64)> {
+/// Reads nextest's `Summary [..] N tests run: P passed, F failed` or libtest's `test result: ok. P passed; F failed`: the
+/// runner's own, since nextest repeats libtest's of each failed test.
+fn summary(line: &str, mark: &str) -> Option<(u64, u64)> {
     let line: String = strip_escapes(line);
-    let rest = match line.split_once("tests run:").or_else(|| line.split_once("test run:")) {
-        Some((head, rest)) if head.contains("Summary") => rest,
-        _ => line.split_once("test result:")?.1,
-    };
+    let (_, rest) = line.split_once(mark)?;
+    let rest = rest.split_once("run:").map_or(rest, |(_, counts)| counts);
     let number = |word: &str| {
         let words: Vec<&str> = rest.split([' ', ',', ';', '(']).filter(|part| !part.is_empty()).collect();
         words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
@@ -172,14 +176,19 @@ fn skipped(dir: &PathBuf) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::summary;
+    use super::{LIBTEST_SUMMARY, NEXTEST_SUMMARY, summary};
 
     #[test]
     fn both_runners_summaries_are_read() {
         let nextest = "     Summary [   0.032s] 6 tests run: 5 passed (1 slow), 1 failed, 0 skipped";
-        assert_eq!(summary(nextest), Some((5, 1)));
-        assert_eq!(summary("\u{1b}[32m     Summary\u{1b}[0m [ 1s] 1 test run: 1 passed, 0 skipped"), Some((1, 0)));
-        assert_eq!(summary("test result: ok. 8 passed; 0 failed; 0 ignored; 0 measured"), Some((8, 0)));
-        assert_eq!(summary("        PASS [   0.009s] (1/6) x passed"), None);
+        assert_eq!(summary(nextest, NEXTEST_SUMMARY), Some((5, 1)));
+        let coloured = "\u{1b}[32m     Summary\u{1b}[0m [ 1s] 1 test run: 1 passed, 0 skipped";
+        assert_eq!(summary(coloured, NEXTEST_SUMMARY), Some((1, 0)));
+        assert_eq!(
+            summary("test result: ok. 8 passed; 0 failed; 0 ignored; 0 measured", LIBTEST_SUMMARY),
+            Some((8, 0))
+        );
+        assert_eq!(summary("test result: FAILED. 0 passed; 1 failed", NEXTEST_SUMMARY), None);
+        assert_eq!(summary("        PASS [   0.009s] (1/6) x passed", NEXTEST_SUMMARY), None);
     }
 }
