@@ -74,6 +74,7 @@ impl ChunkSource for Origin {
         match reader.read(index).await {
             Ok(bytes) => {
                 self.link.add_chunk(id, bytes.len() as u64);
+                tracing::debug!(peer = %peer.short(), artifact = %artifact.short(), index, bytes = bytes.len(), "sending a chunk");
                 Answer::Here(ServedChunk { bytes, id })
             }
             Err(error) => {

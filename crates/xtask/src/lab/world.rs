@@ -130,7 +130,7 @@ impl World {
         let data = self.lab.dir().join(name);
         let joined = said(self.join(&token, &data).args(["--name", name]))?;
         ensure!(joined.code == 0, "{name} could not join: {}{}", joined.out, joined.err);
-        let listening = self.start_node(name, &data)?;
+        let listening = self.start_node(name, &data, None)?;
         self.lab.note(format!("{name}: http://{}", listening.http));
         self.nodes.push(Node { name: name.to_owned(), site: site.to_owned(), data, listening });
         Ok(())
@@ -143,27 +143,25 @@ impl World {
         join
     }
 
-    fn start_node(&mut self, name: &str, data: &Path) -> Result<Listening> {
+    /// Starts a node at the addresses `at`, or at any.
+    fn start_node(&mut self, name: &str, data: &Path, at: Option<Listening>) -> Result<Listening> {
         let mut serve = self.lab.program("sluice-node");
         serve.args(["serve", "--data"]).arg(data);
-        for listener in ["HTTP", "DEVICE", "OVERLAY"] {
-            serve.env(format!("SLUICE_LISTEN_{listener}"), "127.0.0.1:0");
-        }
+        let any = || "127.0.0.1:0".to_owned();
+        let at = at.unwrap_or_else(|| Listening { http: any(), device: any(), overlay: any() });
+        serve.env("SLUICE_LISTEN_HTTP", at.http).env("SLUICE_LISTEN_DEVICE", at.device);
+        serve.env("SLUICE_LISTEN_OVERLAY", at.overlay);
         serve.env("SLUICE_ORIGIN_STATUS_MS", "500").env("SLUICE_ORIGIN_METADATA_POLL_MS", "2000");
         serve.env("SLUICE_ORIGIN_REPORT_RETRY_MS_MAX", "2000");
         self.lab.start(name, data, &mut serve)?;
         self.lab.listening(name)
     }
 
-    /// Starts a stopped or killed node again, on new ports.
+    /// Starts a stopped or killed node again, where it listened before, as a node with fixed ports does.
     pub fn restart_node(&mut self, name: &str) -> Result<()> {
-        let data = self.node(name)?.data.clone();
-        let listening = self.start_node(name, &data)?;
-        self.lab.note(format!("{name}, since it was started again: http://{}", listening.http));
-        for node in self.nodes.iter_mut().filter(|node| node.name == name) {
-            node.listening = listening.clone();
-        }
-        Ok(())
+        let node = self.node(name)?;
+        let (data, at) = (node.data.clone(), node.listening.clone());
+        self.start_node(name, &data, Some(at)).map(|_| ())
     }
 
     /// The node of that name.
@@ -176,13 +174,19 @@ impl World {
         self.nodes.iter().find(|node| node.site == site).ok_or_else(|| anyhow!("no node at {site}"))
     }
 
-    /// Waits until every node's overlay link to the repository is up.
+    /// Waits until every node's overlay link to the repository is up, and every node has the roster that says where all of
+    /// them listen: only then do they agree who leads a chunk.
     pub fn until_connected(&self) -> Result<()> {
-        let connected = wait(Duration::from_secs(15), || {
+        let settled = wait(Duration::from_secs(15), || {
+            let newest = self.lab.ask(&self.bob, &["status"])?["timestamp_version"].clone();
             let nodes = self.lab.ask(&self.bob, &["nodes"])?;
-            Ok(rows(&nodes, "nodes").iter().filter(|node| node["link"] == "connected").count() >= self.nodes.len())
+            let is_settled = |node: &&Value| {
+                let is_listed = node["addresses"]["device"].as_array().is_some_and(|addresses| !addresses.is_empty());
+                node["link"] == "connected" && is_listed && node["timestamp_version"] == newest
+            };
+            Ok(rows(&nodes, "nodes").iter().filter(is_settled).count() >= self.nodes.len())
         })?;
-        ensure!(connected, "not every node is connected to the repository's overlay");
+        ensure!(settled, "not every node is connected and knows where the others listen");
         Ok(())
     }
 
