@@ -102,11 +102,12 @@ fn a_peer_that_sends_one_wrong_byte_is_banned_and_named_and_nobody_gets_it() {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let key = DeviceKey::load(&data.join("device.key")).unwrap();
-    let serving = runtime.block_on(async {
+    let listener = runtime.block_on(async {
         let listener = DeviceListener::bind("127.0.0.1:0".parse().unwrap(), &key, ListenLimits::default()).unwrap();
         announce(&world, &key, &listener).await;
-        runtime.spawn(lie(listener, key.clone(), liar.clone()))
+        listener
     });
+    let serving = runtime.spawn(lie(listener, key.clone(), liar.clone()));
     world.publish("demo", &version, "high", "CVE-2026-10001").unwrap();
     world.approve("demo/1.0-1", "production").unwrap();
 
