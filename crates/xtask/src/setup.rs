@@ -1,6 +1,6 @@
-//! Installs what the tests need. Everything comes from the distribution's and Python's own package registries.
+//! Installs what the tests need. Everything comes from the package registries of the distribution, Python and npm.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use sluice_xtask::cargo::{self, has_program, target_dir};
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,18 +14,41 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("ip", "iproute2"),
     ("apt-get", "apt"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// python-tuf, the foreign client that reads our metadata.
 const PYTHON_PACKAGES: &[&str] = &["tuf==7.0.1"];
+
+/// tuf-js, the second foreign client: version 3 is the newest for the Node.js 18 of Debian 12.
+const NODE_PACKAGES: &[&str] = &["tuf-js@3.1.0"];
 
 /// The Python environment of the foreign clients, below the target folder.
 pub fn python_environment() -> PathBuf {
     target_dir().join("foreign-clients")
 }
 
-/// Whether the foreign clients are installed.
+/// Where tuf-js is installed, below the target folder.
+pub fn node_environment() -> PathBuf {
+    target_dir().join("foreign-clients-js")
+}
+
+/// Whether both foreign clients are installed.
 pub fn has_foreign_clients() -> bool {
+    has_python_tuf() && has_tuf_js()
+}
+
+fn has_tuf_js() -> bool {
+    Command::new("node")
+        .args(["-e", "require('tuf-js')"])
+        .current_dir(target_dir())
+        .env("NODE_PATH", node_environment().join("node_modules"))
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+fn has_python_tuf() -> bool {
     python_environment().join("bin/python").is_file()
         && Command::new(python_environment().join("bin/python"))
             .args(["-c", "import tuf.ngclient"])
@@ -64,11 +87,32 @@ pub fn run() -> Result<()> {
         println!("setup: installing {}", missing.join(" "));
         run_apt(&missing)?;
     }
-    if has_foreign_clients() {
-        println!("setup: the foreign clients are installed");
+    install_python_tuf()?;
+    install_tuf_js()
+}
+
+fn install_python_tuf() -> Result<()> {
+    if has_python_tuf() {
+        println!("setup: python-tuf is installed");
         return Ok(());
     }
     println!("setup: installing {} below {}", PYTHON_PACKAGES.join(" "), python_environment().display());
     cargo::run(Command::new("python3").args(["-m", "venv"]).arg(python_environment()))?;
     cargo::run(Command::new(python_environment().join("bin/pip")).args(["install", "--quiet"]).args(PYTHON_PACKAGES))
+}
+
+fn install_tuf_js() -> Result<()> {
+    if has_tuf_js() {
+        println!("setup: tuf-js is installed");
+        return Ok(());
+    }
+    let folder = node_environment();
+    println!("setup: installing {} below {}", NODE_PACKAGES.join(" "), folder.display());
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    cargo::run(
+        Command::new("npm")
+            .args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+            .arg(&folder)
+            .args(NODE_PACKAGES),
+    )
 }

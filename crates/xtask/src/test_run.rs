@@ -44,7 +44,8 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
     let environment = |command: &mut Command| {
         command
             .env(SKIPPED_DIR, &skipped_dir)
-            .env("SLUICE_FOREIGN_PYTHON", setup::python_environment().join("bin/python"));
+            .env("SLUICE_FOREIGN_PYTHON", setup::python_environment().join("bin/python"))
+            .env("SLUICE_FOREIGN_NODE_PATH", setup::node_environment().join("node_modules"));
         if arguments.full {
             command.env(FULL_TIER, "1");
         }
@@ -165,9 +166,9 @@ fn skipped(dir: &PathBuf) -> Result<Vec<String>> {
         reasons.push(format!("{test}: {}", std::fs::read_to_string(entry.path())?.trim()));
     }
     reasons.sort();
-    if !setup::has_foreign_clients() && !reasons.iter().any(|reason| reason.contains("python-tuf")) {
+    if !setup::has_foreign_clients() && !reasons.iter().any(|reason| reason.contains("foreign clients")) {
         eprintln!(
-            "note: python-tuf is not installed below {}; cargo xtask setup installs it",
+            "note: the foreign clients are not installed below {}; cargo xtask setup installs them",
             workspace_root().display()
         );
     }
