@@ -1,17 +1,13 @@
 //! The device key on disk: PKCS#8 v1 PEM, mode 0600, created exclusively.
 
+use crate::private_file;
 use sluice_metadata::Signer;
 use sluice_model::{EndpointId, MemberKey};
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
-
-/// Largest key file that is read; a PKCS#8 v1 Ed25519 key takes 119 bytes as PEM.
-const KEY_FILE_BYTES_MAX: u64 = 4 << 10;
 
 /// Why there is no usable key.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +21,13 @@ pub enum KeyFileError {
         mode: u32,
     },
     /// Not a regular file of at most 4 KiB.
-    #[error("{} is not a key file (expected a regular file of at most {KEY_FILE_BYTES_MAX} bytes)", path.display())]
+    #[error("{} is not a key file (expected a regular file of at most {} bytes)", path.display(), private_file::BYTES_MAX)]
     NotAKeyFile {
         /// The path given.
         path: PathBuf,
     },
-    /// The content is not a PKCS#8 v1 Ed25519 private key in PEM.
-    #[error("{} does not hold a PKCS#8 Ed25519 private key in PEM: {reason}", path.display())]
+    /// The content is not the PKCS#8 private key in PEM that belongs there.
+    #[error("{} does not hold the PKCS#8 private key in PEM that belongs there: {reason}", path.display())]
     Malformed {
         /// The key file.
         path: PathBuf,
@@ -69,17 +65,7 @@ impl fmt::Debug for DeviceKey {
 impl DeviceKey {
     /// Reads the key at `path`.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let fail = |action| move |source| KeyFileError::Io { action, path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(fail("open"))?;
-        let meta = file.metadata().map_err(fail("read"))?;
-        if !meta.is_file() || meta.len() > KEY_FILE_BYTES_MAX {
-            return Err(KeyFileError::NotAKeyFile { path: path.to_owned() });
-        }
-        if meta.mode() & 0o077 != 0 {
-            return Err(KeyFileError::Permissions { path: path.to_owned(), mode: meta.mode() & 0o7777 });
-        }
-        let mut pem = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES_MAX as usize));
-        (&mut file).take(KEY_FILE_BYTES_MAX).read_to_string(&mut pem).map_err(fail("read"))?;
+        let pem = private_file::read(path)?;
         let signer = Signer::from_pkcs8_pem(&pem)
             .map_err(|error| KeyFileError::Malformed { path: path.to_owned(), reason: error.to_string() })?;
         Ok(Self::from_signer(signer))
@@ -130,33 +116,15 @@ impl DeviceKey {
         &self.signer
     }
 
-    /// Writes a temporary file, syncs it and links it to `path`, so that a crash leaves no torn key and an existing
-    /// file is never replaced.
     fn write_new(&self, path: &Path) -> io::Result<()> {
-        let mut suffix = [0u8; 8];
-        getrandom::fill(&mut suffix).map_err(|_| io::Error::other("no entropy"))?;
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{}.new", hex::encode(suffix)));
-        let temporary = PathBuf::from(temporary);
-        let result = self.write_and_link(&temporary, path);
-        let removed = std::fs::remove_file(&temporary);
-        result.and(removed)?;
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
-    }
-
-    fn write_and_link(&self, temporary: &Path, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-        file.write_all(self.signer.to_pkcs8_pem().as_bytes())?;
-        file.sync_all()?;
-        std::fs::hard_link(temporary, path)
+        private_file::create(path, self.signer.to_pkcs8_pem().as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn a_key_is_made_once_with_mode_0600_and_read_back_the_same() {
