@@ -4,7 +4,7 @@
 
 use crate::operations::Failure;
 use sluice_api::problem::ProblemType;
-use sluice_model::{PersonName, PersonRole};
+use sluice_model::{AccessScope, PersonName, PersonRole, RingName, SiteName};
 
 /// Who asks, as his token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub struct Principal {
     pub person: PersonName,
     /// Roles of this token.
     pub roles: Vec<PersonRole>,
+    /// Where this token may change something.
+    pub scope: AccessScope,
+    /// Id of the token.
+    pub token: String,
 }
 
 /// What is asked for. Every route declares one.
@@ -20,6 +24,10 @@ pub struct Principal {
 pub enum Action {
     /// Reads lists, states and reports.
     Look,
+    /// Replaces or ends his own token.
+    OwnToken,
+    /// Reads and exports the audit log.
+    Audit,
     /// Uploads bytes, and looks at, uses and removes them.
     Upload,
     /// Creates a patch.
@@ -28,28 +36,66 @@ pub enum Action {
     Approve,
     /// Retracts.
     Retract,
+    /// Suspends: nothing is offered or installed until it is lifted.
+    Suspend,
+    /// Lifts a suspension; two people.
+    Lift,
+    /// Reinstates what was retracted; two people.
+    Reinstate,
+    /// Holds at one node or endpoint, and lets go again.
+    Hold,
+    /// Changes keys: root and targets ceremonies.
+    Ceremony,
     /// Sites, rings, tokens, persons, nodes, endpoints.
     Administer,
+}
+
+impl Action {
+    /// Whether it changes nothing, or nothing of anybody else: a scope does not limit it.
+    pub fn is_personal(self) -> bool {
+        matches!(self, Self::Look | Self::OwnToken | Self::Audit)
+    }
 }
 
 /// The thing that an action is about, as far as the rules look at it.
 #[derive(Clone, Copy, Debug)]
 pub enum Resource<'a> {
-    /// Nothing in particular.
+    /// Not known yet: only the roles are looked at. The operation asks again with the thing itself.
     Repository,
     /// An upload of this person.
     Upload(&'a PersonName),
     /// A patch that this person published.
     Patch(&'a PersonName),
+    /// A patch of this person in one ring, at every site.
+    Release {
+        /// Who published it.
+        published_by: &'a PersonName,
+        /// Where it is to go.
+        ring: &'a RingName,
+    },
+    /// What a change touches; `None` is every site, or every ring.
+    Reach {
+        /// The one site.
+        site: Option<&'a SiteName>,
+        /// The one ring.
+        ring: Option<&'a RingName>,
+    },
 }
 
 /// Which roles may do what. An action is allowed when the token carries one of its roles.
 const MATRIX: &[(Action, &[PersonRole])] = &[
     (Action::Look, &PersonRole::ALL),
+    (Action::OwnToken, &PersonRole::ALL),
+    (Action::Audit, &[PersonRole::Auditor, PersonRole::Admin]),
     (Action::Upload, &[PersonRole::Publisher]),
     (Action::Publish, &[PersonRole::Publisher]),
     (Action::Approve, &[PersonRole::Approver]),
     (Action::Retract, &[PersonRole::Retractor]),
+    (Action::Suspend, &[PersonRole::Deployer, PersonRole::Retractor]),
+    (Action::Lift, &[PersonRole::Approver]),
+    (Action::Reinstate, &[PersonRole::Approver]),
+    (Action::Hold, &[PersonRole::Deployer, PersonRole::Retractor]),
+    (Action::Ceremony, &[PersonRole::Admin]),
     (Action::Administer, &[PersonRole::Admin]),
 ];
 
@@ -67,29 +113,74 @@ pub fn authorize(principal: &Principal, action: Action, resource: Resource<'_>) 
         let detail = format!("this needs the role {needed}; the token of {} carries {held}", principal.person);
         return Err(Failure::refused(ProblemType::Forbidden, detail));
     }
-    match (action, resource) {
-        (Action::Approve, Resource::Patch(publisher)) if *publisher == principal.person => {
-            let detail = format!("{publisher} published this patch; somebody else must approve it");
-            Err(Failure::refused(ProblemType::SeparationOfDuties, detail))
-        }
+    match resource {
+        Resource::Repository => Ok(()),
         // Whether it exists is nobody else's business.
-        (_, Resource::Upload(owner)) if *owner != principal.person => Err(Failure::refused(
+        Resource::Upload(owner) if *owner != principal.person => Err(Failure::refused(
             ProblemType::NotFound,
             "there is no such upload; it may have expired: start a new one",
         )),
-        _ => Ok(()),
+        Resource::Upload(_) => Ok(()),
+        Resource::Patch(publisher) => {
+            check_other_person(principal, action, publisher)?;
+            check_scope(principal, None, None)
+        }
+        Resource::Release { published_by, ring } => {
+            check_other_person(principal, action, published_by)?;
+            check_scope(principal, None, Some(ring))
+        }
+        Resource::Reach { site, ring } => check_scope(principal, site, ring),
     }
+}
+
+fn check_other_person(principal: &Principal, action: Action, publisher: &PersonName) -> Result<(), Failure> {
+    if action == Action::Approve && *publisher == principal.person {
+        let detail = format!("{publisher} published this patch; somebody else must approve it");
+        return Err(Failure::refused(ProblemType::SeparationOfDuties, detail));
+    }
+    Ok(())
+}
+
+fn check_scope(principal: &Principal, site: Option<&SiteName>, ring: Option<&RingName>) -> Result<(), Failure> {
+    if principal.scope.covers(site, ring) {
+        return Ok(());
+    }
+    let site = site.map_or_else(|| "every site".to_owned(), |site| format!("site {site}"));
+    let ring = ring.map_or_else(|| "every ring".to_owned(), |ring| format!("ring {ring}"));
+    let detail = format!(
+        "this touches {site} and {ring}; the token of {} is for {} only: ask somebody whose token covers it",
+        principal.person, principal.scope
+    );
+    Err(Failure::refused(ProblemType::OutOfScope, detail))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ACTIONS: [Action; 6] =
-        [Action::Look, Action::Upload, Action::Publish, Action::Approve, Action::Retract, Action::Administer];
+    const ACTIONS: [Action; 13] = [
+        Action::Look,
+        Action::OwnToken,
+        Action::Audit,
+        Action::Upload,
+        Action::Publish,
+        Action::Approve,
+        Action::Retract,
+        Action::Suspend,
+        Action::Lift,
+        Action::Reinstate,
+        Action::Hold,
+        Action::Ceremony,
+        Action::Administer,
+    ];
 
     fn principal(name: &str, roles: &[PersonRole]) -> Principal {
-        Principal { person: name.parse().unwrap(), roles: roles.to_vec() }
+        Principal {
+            person: name.parse().unwrap(),
+            roles: roles.to_vec(),
+            scope: AccessScope::default(),
+            token: "00".into(),
+        }
     }
 
     #[test]
@@ -122,6 +213,28 @@ mod tests {
         );
         authorize(&paul, Action::Approve, Resource::Patch(&other)).unwrap();
         authorize(&paul, Action::Retract, Resource::Patch(&own)).unwrap();
+    }
+
+    #[test]
+    fn a_token_of_one_ring_or_site_reaches_nothing_beyond_it() {
+        let pilot: RingName = "pilot".parse().unwrap();
+        let production: RingName = "production".parse().unwrap();
+        let lyon: SiteName = "lyon".parse().unwrap();
+        let paul: PersonName = "paul".parse().unwrap();
+        let release = |ring| Resource::Release { published_by: &paul, ring };
+        let mut anna = principal("anna", &PersonRole::ALL);
+        anna.scope.rings = Some([pilot.clone()].into());
+        authorize(&anna, Action::Approve, release(&pilot)).unwrap();
+        for resource in [
+            release(&production),
+            Resource::Patch(&paul),
+            Resource::Reach { site: None, ring: None },
+            Resource::Reach { site: Some(&lyon), ring: None },
+        ] {
+            let refused = authorize(&anna, Action::Approve, resource).unwrap_err();
+            assert!(refused.is(ProblemType::OutOfScope), "{resource:?}: {refused}");
+        }
+        authorize(&anna, Action::Administer, Resource::Reach { site: Some(&lyon), ring: Some(&pilot) }).unwrap();
     }
 
     #[test]

@@ -8,7 +8,8 @@ use anyhow::{Context, ensure};
 use sluice_identity::DeviceKey;
 use sluice_metadata::{InitParams, Keyring, RepositoryProfile, Signer, Writer, dev_roles};
 use sluice_model::{
-    Limits, Member, MemberAddresses, MemberKind, PersonName, PersonRole, Revoked, RingName, Roster, Timestamp, Topology,
+    AccessScope, Limits, Member, MemberAddresses, MemberKind, PersonName, PersonRole, Revoked, RingName, Roster,
+    Timestamp, Topology,
 };
 use sluice_repo_store::Store;
 use sluice_repo_store::audit::{self, NewAuditLine};
@@ -122,8 +123,11 @@ fn first_token() -> anyhow::Result<(String, PersonTokenRecord)> {
         secret: SecretHash::of(&secret),
         person: FIRST_ADMIN.parse::<PersonName>().expect("a valid person name"),
         roles: vec![PersonRole::Admin],
+        scope: AccessScope::default(),
+        created_by: "server".into(),
         created_at: now,
         expires_at: now.plus(FIRST_TOKEN_FOR),
+        revoked: None,
     };
     Ok((token, record))
 }

@@ -73,7 +73,7 @@ async fn a_kill_at_any_moment_of_a_publication_leaves_all_of_it_or_none() {
 async fn a_kill_right_after_an_approval_and_a_retraction_forgets_neither() {
     let mut repo = Repo::start().await;
     let paul = repo.person("paul", &["publisher"]).await;
-    let bob = repo.person("bob", &["approver", "retractor"]).await;
+    let bob = repo.person("bob", &["approver", "retractor", "auditor"]).await;
     let package = deb(repo.dir.path(), "1.0", 1 << 20);
     let id = repo.begin_upload(&paul, package.len()).await;
     repo.append(&paul, &id, 0).body(package.clone()).send().await.unwrap();

@@ -65,6 +65,8 @@ problem_types! {
     Forbidden = "forbidden", 403, "Your roles do not allow this";
     /// The publisher may not approve what he published.
     SeparationOfDuties = "separation-of-duties", 403, "A publisher cannot approve what he published";
+    /// The token is for other sites or rings.
+    OutOfScope = "out-of-scope", 403, "Your token does not reach that far";
     /// Tokens are taken over TLS or on loopback only.
     TlsRequired = "tls-required", 403, "A token may not cross a network in clear";
     /// The device key is not in the roster or the endpoint list.

@@ -26,8 +26,10 @@ pub use key::{EndpointId, MemberKey};
 pub use name::{NameError, PackageName, PatchName, PatchRef, PatchVersion, PersonName, RingName, SiteName, TargetName};
 pub use network::{Network, normalise};
 pub use patch::{ArtifactKind, ArtifactSet, Cve, DebFields, ManifestRef, PatchTarget, Severity};
-pub use person::PersonRole;
-pub use policy::{Limits, PlainNetwork, SiteLimits};
+pub use person::{AccessScope, PersonRole};
+pub use policy::{
+    Limits, PlainNetwork, SiteLimits, Suspension, SuspensionScope, SuspensionSubject, Suspensions, VersionRange,
+};
 pub use rate::{ByteRate, ParseRateError};
-pub use release::{ReleasedArtifact, RetractedContent, Tombstone};
+pub use release::{ArchivedTombstone, Reinstatement, ReleasedArtifact, RetractedContent, Tombstone, TombstoneArchive};
 pub use timestamp::{ParseTimestampError, Timestamp};

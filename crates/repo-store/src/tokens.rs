@@ -4,10 +4,10 @@
 
 use crate::{Reads, Rows, StoreError, WriteTx};
 use serde::{Deserialize, Serialize};
-use sluice_model::{MemberKey, PersonName, PersonRole, RingName, SiteName, Timestamp};
+use sluice_model::{AccessScope, MemberKey, PersonName, PersonRole, RingName, SiteName, Timestamp};
 
 const ENROLMENT: Rows<&str> = Rows::new("enrolment_tokens_1");
-const PERSONS: Rows<&str> = Rows::new("person_tokens_1");
+const PERSONS: Rows<&str> = Rows::new("person_tokens_2");
 
 pub(crate) fn create(tx: &WriteTx) -> Result<(), StoreError> {
     tx.create(ENROLMENT)?;
@@ -88,10 +88,25 @@ pub struct PersonTokenRecord {
     pub person: PersonName,
     /// What it may do.
     pub roles: Vec<PersonRole>,
+    /// Where it may do it.
+    pub scope: AccessScope,
+    /// Who made it: a person, or `server` for the first.
+    pub created_by: String,
     /// When it was made.
     pub created_at: Timestamp,
     /// The first moment at which it is no longer taken.
     pub expires_at: Timestamp,
+    /// Since when it is no longer taken, and by whom.
+    pub revoked: Option<TokenRevocation>,
+}
+
+/// The end of a person's token before its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRevocation {
+    /// Who ended it.
+    pub by: PersonName,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Writes an enrolment token, replacing its older record.

@@ -17,7 +17,7 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![route(Action::Look, routes!(list))]
+    vec![route(Action::Audit, routes!(list))]
 }
 
 #[derive(Deserialize)]

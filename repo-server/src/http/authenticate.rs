@@ -44,11 +44,11 @@ pub fn authenticate(app: &App, headers: &HeaderMap, remote: Option<Remote>) -> R
         None => None,
     };
     match known {
-        Some(record) if clock::timestamp() < record.expires_at => {
-            Ok(Principal { person: record.person, roles: record.roles })
+        Some(record) if record.revoked.is_none() && clock::timestamp() < record.expires_at => {
+            Ok(Principal { person: record.person, roles: record.roles, scope: record.scope, token: record.id })
         }
         _ => Err(unauthenticated(
-            "the token is unknown or has expired; ask an admin for a new one, then store it with `sluice login`",
+            "the token is unknown, was revoked or has expired; ask an admin for a new one, then store it with `sluice login`",
         )),
     }
 }

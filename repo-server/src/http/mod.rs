@@ -28,7 +28,7 @@ mod uploads;
 
 pub use authenticate::{DeviceCaller, Remote};
 pub use openapi::openapi;
-pub use route::{Route, route};
+pub use route::{Route, narrow_route, route};
 #[cfg(test)]
 pub use router::admin_actions;
 pub use router::{device_router, public_router};

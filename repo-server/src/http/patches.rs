@@ -1,6 +1,6 @@
 //! `/v1/patches`: publish, approve, list, show.
 
-use super::{Route, route};
+use super::{Route, narrow_route, route};
 use crate::authorize::{Action, Principal};
 use crate::http::extract::{Json, Params};
 use crate::operations::{Failure, approve, publish};
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Action::Publish, routes!(publish_patch)),
         route(Action::Look, routes!(list)),
         route(Action::Look, routes!(show)),
-        route(Action::Approve, routes!(approve_patch)),
+        narrow_route(Action::Approve, routes!(approve_patch)),
     ]
 }
 

@@ -27,7 +27,7 @@ fn approve(
     ring: &RingName,
 ) -> Result<PatchRecord, Failure> {
     let mut record = patches::get(tx, patch)?.ok_or_else(|| no_such_patch(patch))?;
-    authorize(principal, Action::Approve, Resource::Patch(&record.published_by))?;
+    authorize(principal, Action::Approve, Resource::Release { published_by: &record.published_by, ring })?;
     check_ring(draft, ring)?;
     check_not_retracted(tx, &record)?;
     if record.approvals.iter().any(|approval| approval.ring == *ring) {

@@ -64,6 +64,13 @@ pub fn done(
     }
 }
 
+/// Bytes that nobody can guess: ids and secrets.
+pub fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::broken("drawing random bytes", error.to_string()))?;
+    Ok(bytes)
+}
+
 /// Passes an operation's outcome on, and writes a refusal down first. What broke on our side is not a refusal.
 pub async fn outcome<T>(
     app: &App,

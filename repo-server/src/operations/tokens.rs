@@ -6,7 +6,7 @@ use crate::state::App;
 use sluice_api::admin::{EnrolmentToken, NewEnrolmentToken, NewPersonToken, PersonToken};
 use sluice_api::device::DeviceKind;
 use sluice_api::problem::ProblemType;
-use sluice_model::{PersonName, PersonRole, Timestamp};
+use sluice_model::{AccessScope, PersonName, PersonRole, Timestamp};
 use sluice_repo_store::tokens::{self, EnrolmentTokenRecord, PersonTokenRecord, SecretHash, TokenKind};
 use sluice_repo_store::{WriteTx, audit};
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub async fn new_enrolment(
         (DeviceKind::Endpoint, None) => return Err(invalid("an endpoint's token names its ring; give `ring`")),
     };
     let valid = valid_for(new.valid_secs, ENROLMENT_VALID_SECS, ENROLMENT_VALID_SECS_MAX)?;
-    let secret = random::<32>()?;
-    let id = hex::encode(random::<8>()?);
+    let secret = audited::random::<32>()?;
+    let id = hex::encode(audited::random::<8>()?);
     let who = principal.person.clone();
     let token_id = id.clone();
     let record = app
@@ -92,16 +92,21 @@ pub fn issue(
     roles.sort_unstable();
     roles.dedup();
     if roles.is_empty() {
-        return Err(invalid("a token needs at least one role: publisher, approver, retractor or admin"));
+        return Err(invalid(
+            "a token needs at least one role: viewer, publisher, approver, deployer, retractor, auditor or admin",
+        ));
     }
-    let secret = random::<32>()?;
+    let secret = audited::random::<32>()?;
     let record = PersonTokenRecord {
-        id: hex::encode(random::<8>()?),
+        id: hex::encode(audited::random::<8>()?),
         secret: SecretHash::of(&secret),
         person,
         roles,
+        scope: AccessScope::default(),
+        created_by: who.to_owned(),
         created_at: now,
         expires_at: now.plus(valid),
+        revoked: None,
     };
     tokens::put_person(tx, &record)?;
     let names = record.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
@@ -142,10 +147,4 @@ fn valid_for(asked: Option<u64>, default: u64, most: u64) -> Result<Duration, Fa
 
 fn invalid(detail: &str) -> Failure {
     Failure::refused(ProblemType::Invalid, detail)
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::broken("drawing a secret", error.to_string()))?;
-    Ok(bytes)
 }

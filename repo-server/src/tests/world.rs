@@ -10,7 +10,7 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use sluice_model::PersonRole;
+use sluice_model::{AccessScope, PersonRole};
 use sluice_repo_store::tokens::{self, PersonTokenRecord, SecretHash};
 use sluice_settings::RepoSettings;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ impl World {
             ("admin", vec![PersonRole::Admin]),
             ("alice", vec![PersonRole::Publisher, PersonRole::Approver]),
             ("paul", vec![PersonRole::Publisher]),
-            ("bob", vec![PersonRole::Approver, PersonRole::Retractor]),
+            ("bob", vec![PersonRole::Approver, PersonRole::Retractor, PersonRole::Auditor]),
         ] {
             world.add_person(person, roles);
         }
@@ -128,13 +128,20 @@ impl World {
     }
 
     pub fn add_person(&self, person: &str, roles: Vec<PersonRole>) {
+        self.add_scoped(person, roles, AccessScope::default());
+    }
+
+    pub fn add_scoped(&self, person: &str, roles: Vec<PersonRole>, scope: AccessScope) {
         let record = PersonTokenRecord {
             id: id_of(person),
             secret: SecretHash::of(&[7; 32]),
             person: person.parse().unwrap(),
             roles,
+            scope,
+            created_by: "server".into(),
             created_at: crate::clock::timestamp(),
             expires_at: crate::clock::timestamp().plus(std::time::Duration::from_secs(3_600)),
+            revoked: None,
         };
         self.app.store.write(|tx| tokens::put_person(tx, &record)).unwrap();
     }
