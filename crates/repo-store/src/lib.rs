@@ -14,6 +14,7 @@ mod error;
 pub mod members;
 pub mod metadata;
 pub mod patches;
+pub mod requests;
 pub mod sites;
 pub mod tokens;
 mod transaction;
@@ -46,6 +47,7 @@ impl Store {
             members::create(tx)?;
             metadata::create(tx)?;
             patches::create(tx)?;
+            requests::create(tx)?;
             sites::create(tx)?;
             tokens::create(tx)?;
             uploads::create(tx)

@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod outcomes;
 pub mod publish;
 pub mod retract;
+pub mod second_person;
 pub mod sites;
 pub mod tokens;
 pub mod upload;
