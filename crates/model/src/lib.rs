@@ -3,11 +3,13 @@
 //! Values here are valid by construction: text is parsed once, at the edge, and an invalid name, hash or
 //! rate cannot be written afterwards. There is no I/O, no clock and no entropy in this crate.
 
+mod bans;
 pub mod dsse;
 mod fleet;
 mod hash;
 mod key;
 pub mod limits;
+mod log;
 mod name;
 mod network;
 mod patch;
@@ -17,12 +19,14 @@ mod rate;
 mod release;
 mod timestamp;
 
+pub use bans::{BanEvidence, BannedMember, Bans, LiftedBans};
 pub use fleet::{
     Boundary, EndpointRow, EndpointRows, EndpointState, Member, MemberAddresses, MemberKind, Revoked, Roster, Site,
     Topology,
 };
 pub use hash::{ArtifactId, ChunkId, ManifestId, ParseHexError, Sha256, Sha512};
 pub use key::{EndpointId, MemberKey};
+pub use log::LogHead;
 pub use name::{NameError, PackageName, PatchName, PatchRef, PatchVersion, PersonName, RingName, SiteName, TargetName};
 pub use network::{Network, normalise};
 pub use patch::{ArtifactKind, ArtifactSet, Cve, DebFields, ManifestRef, PatchTarget, Severity};
