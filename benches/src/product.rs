@@ -33,7 +33,7 @@ impl ChunkSource for StoreSource {
         Answer::NotHere
     }
 
-    async fn chunk(&self, _: &MemberKey, _: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+    async fn chunk(&self, _: &MemberKey, _: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
         match self.0.read(index).await {
             Ok(bytes) => Answer::Here(ServedChunk { bytes, id: self.0.manifest().chunk_id(index) }),
             Err(_) => Answer::NotHere,
@@ -162,7 +162,7 @@ async fn fetch(
     let mut requests = (0..manifest.chunk_count().div_ceil(CHUNKS_PER_REQUEST)).skip(part).step_by(of).map(|id| {
         let first = id * CHUNKS_PER_REQUEST;
         let count = CHUNKS_PER_REQUEST.min(manifest.chunk_count() - first);
-        Request { id, ask: Ask::Chunks { artifact, first, count, window_ms: 0 } }
+        Request { id, ask: Ask::Chunks { artifact, first, count, window_ms: 0, insists: false } }
     });
     let mut in_flight = 0;
     for request in requests.by_ref().take(REQUESTS_IN_FLIGHT) {

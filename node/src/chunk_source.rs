@@ -112,7 +112,7 @@ impl ChunkSource for NodeSource {
         }
     }
 
-    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
         self.note(artifact);
         if let Err(refusal) = self.judge(peer, artifact) {
             return Answer::Refused(refusal);

@@ -4,6 +4,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
+use sluice_exchange::claims::Claims;
 use sluice_model::{ChunkId, Limits, SiteName};
 use sluice_transport::{ServeCounters, Throttle};
 use std::collections::{BTreeMap, HashSet};
@@ -20,6 +21,7 @@ pub struct SiteLink {
     pub throttle: Throttle,
     /// Frames of the exchange protocol.
     pub exchange: Arc<ServeCounters>,
+    claims: Mutex<Claims>,
     metadata_bytes: AtomicU64,
     distinct: Mutex<HashSet<ChunkId>>,
     distinct_bytes: AtomicU64,
@@ -43,10 +45,16 @@ impl SiteLink {
         Self {
             throttle: Throttle::unlimited(),
             exchange: Arc::new(ServeCounters::default()),
+            claims: Mutex::default(),
             metadata_bytes: AtomicU64::new(0),
             distinct: Mutex::new(HashSet::new()),
             distinct_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Which node of the site was sent which chunk.
+    pub fn claims(&self) -> MutexGuard<'_, Claims> {
+        lock(&self.claims)
     }
 
     /// Notes that a chunk is being sent.

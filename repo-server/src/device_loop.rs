@@ -51,7 +51,7 @@ async fn exchange(app: Shared, accepted: Accepted, stop: CancellationToken) {
         sign_with: Some(app.device_key.clone()),
         counters: link.exchange.clone(),
     };
-    let source = Arc::new(Origin::new(app.clone(), link));
+    let source = Arc::new(Origin::new(app.clone(), link, peer));
     let cut = stop.child_token();
     let serving = serve_exchange(stream, peer, source, &options, cut.clone());
     let ended = tokio::select! {

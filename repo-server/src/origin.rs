@@ -1,29 +1,56 @@
 //! The origin as a source of chunks: only for nodes of the roster, only what a live release lists, only within the lease.
 //!
-//! Each frame is asked for separately, so a retraction or a revocation takes hold at the next chunk.
+//! Each frame is asked for separately, so a retraction or a revocation takes hold at the next chunk. A site gets each chunk
+//! once: a second node that asks for it is told which node has it, unless it insists.
 
 use crate::clock;
 use crate::counters::SiteLink;
 use crate::served::Served;
 use crate::state::Shared;
 use bytes::Bytes;
+use sluice_exchange::claims::Judgement;
 use sluice_exchange::frame::Refusal;
 use sluice_exchange::have::Have;
 use sluice_model::{ArtifactId, ManifestId, MemberKey};
 use sluice_transport::{Answer, ChunkSource, ServedChunk};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A connection has two chunks in memory: the one that is being sent and the next. Only these can be unfinished when it
+/// ends, and one that the system had taken and the network had not.
+const UNFINISHED_MAX: usize = 3;
 
 /// What one connection of a node may ask.
 pub struct Origin {
     app: Shared,
     /// Where what this connection sends is counted.
     link: Arc<SiteLink>,
+    /// Whose connection it is.
+    node: MemberKey,
+    /// What was sent last.
+    last: Mutex<VecDeque<(ArtifactId, u32)>>,
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let last = std::mem::take(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner));
+        self.link.claims().disconnected(&self.node, last);
+    }
 }
 
 impl Origin {
-    /// For a connection over `link`.
-    pub fn new(app: Shared, link: Arc<SiteLink>) -> Self {
-        Self { app, link }
+    /// For a connection of `node` over `link`.
+    pub fn new(app: Shared, link: Arc<SiteLink>, node: MemberKey) -> Self {
+        link.claims().connected(node);
+        Self { app, link, node, last: Mutex::default() }
+    }
+
+    fn note(&self, artifact: &ArtifactId, index: u32) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.push_back((*artifact, index));
+        if last.len() > UNFINISHED_MAX {
+            last.pop_front();
+        }
     }
 
     /// The state that allows `peer` to ask, or the refusal.
@@ -62,14 +89,21 @@ impl ChunkSource for Origin {
         }
     }
 
-    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32, insists: bool) -> Answer<ServedChunk> {
         if let Err(refusal) = self.admit_artifact(peer, artifact) {
             return Answer::Refused(refusal);
         }
         let Some(reader) = self.app.content.reader(artifact) else { return Answer::NotHere };
-        if index >= reader.manifest().chunk_count() {
+        let count = reader.manifest().chunk_count();
+        if index >= count {
             return Answer::NotHere;
         }
+        let judged = self.link.claims().judge(&self.node, (artifact, count), index, insists);
+        if let Judgement::Elsewhere(member) = judged {
+            tracing::debug!(peer = %peer.short(), artifact = %artifact.short(), index, at = %member.short(), "a chunk is at its site");
+            return Answer::Elsewhere(member);
+        }
+        self.note(artifact, index);
         let id = reader.manifest().chunk_id(index);
         match reader.read(index).await {
             Ok(bytes) => {

@@ -35,7 +35,7 @@ impl ChunkSource for Liar {
         Answer::NotHere
     }
 
-    async fn chunk(&self, _peer: &MemberKey, _artifact: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+    async fn chunk(&self, _peer: &MemberKey, _artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
         let range = self.manifest.range(index);
         let mut bytes = self.content[range.start as usize..range.end as usize].to_vec();
         let middle = bytes.len() / 2;

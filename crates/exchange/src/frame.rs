@@ -3,13 +3,14 @@
 //! A connection begins with the 8-byte [`HELLO`] from the client. Then the client sends 64-byte [`Request`]s, as many
 //! as it likes without waiting; the server answers each chunk asked for with one reply (in any order over requests):
 //! a 16-byte [`ReplyHeader`], `length` bytes of body and, where the header says [`TRAILER`], 64 bytes of signature
-//! (see [`crate::evidence`]). `Refused` ends its request at once.
+//! (see [`crate::evidence`]). `Refused` ends its request at once. `Elsewhere` names in its body the member of the asker's
+//! site that has the chunk or is being sent it (see [`crate::claims`]); who cannot get it there asks again with [`INSIST`].
 //!
 //! | request | bytes | | reply header | bytes |
 //! |---|---|---|---|---|
 //! | version | 0 | | version | 0 |
 //! | kind | 1 | | kind | 1 |
-//! | flags, zero | 2..4 | | flags | 2..4 |
+//! | flags | 2..4 | | flags | 2..4 |
 //! | request id | 4..8 | | request id | 4..8 |
 //! | artifact or manifest id | 8..40 | | chunk index, or code of `Refused` | 8..12 |
 //! | first chunk | 40..44 | | body length | 12..16 |
@@ -23,7 +24,7 @@
 
 use crate::have::HAVE_BYTES_MAX;
 use sluice_model::limits::{CHUNK_BYTES_MAX, MANIFEST_BYTES_MAX};
-use sluice_model::{ArtifactId, ManifestId};
+use sluice_model::{ArtifactId, ManifestId, MemberKey};
 
 /// Version of the frames.
 pub const VERSION: u8 = 1;
@@ -39,6 +40,10 @@ pub const REPLY_HEADER_LEN: usize = 16;
 pub const TRAILER_LEN: usize = 64;
 /// Reply flag: the body of a chunk is followed by the sender's signature.
 pub const TRAILER: u16 = 1;
+/// Request flag on chunks: send them even if another member of the asker's site was sent them.
+pub const INSIST: u16 = 1;
+/// Length of the body of `Elsewhere`: a member's key.
+pub const ELSEWHERE_LEN: usize = 32;
 /// Chunks of one request: 64 of 1 MiB are far more than any window, and bound what one request makes a server do.
 pub const REQUEST_CHUNKS_MAX: u32 = 64;
 /// Longest window: a request is not a lease on a server's memory.
@@ -94,6 +99,12 @@ pub enum FrameError {
     /// A request for no chunk.
     #[error("a request for no chunk")]
     Empty,
+    /// The body of an `Elsewhere` is no key.
+    #[error("a reply names a member by {got} bytes instead of {ELSEWHERE_LEN}")]
+    NotAKey {
+        /// Its length.
+        got: u32,
+    },
 }
 
 /// Checks a hello.
@@ -121,6 +132,8 @@ pub enum Ask {
         count: u32,
         /// At most [`WINDOW_MS_MAX`]; 0: answer at once.
         window_ms: u32,
+        /// Whether to send what another member of the asker's site was sent.
+        insists: bool,
     },
     /// An encoded manifest.
     Manifest {
@@ -150,8 +163,10 @@ pub struct Request {
 impl Request {
     /// The 64 bytes.
     pub fn encode(&self) -> [u8; REQUEST_LEN] {
+        let mut flags = 0;
         let (kind, name, first, count, window_ms) = match &self.ask {
-            Ask::Chunks { artifact, first, count, window_ms } => {
+            Ask::Chunks { artifact, first, count, window_ms, insists } => {
+                flags = if *insists { INSIST } else { 0 };
                 (ASK_CHUNKS, artifact.as_bytes(), *first, *count, *window_ms)
             }
             Ask::Manifest { manifest } => (ASK_MANIFEST, manifest.as_bytes(), 0, 0, 0),
@@ -160,6 +175,7 @@ impl Request {
         let mut bytes = [0; REQUEST_LEN];
         bytes[0] = VERSION;
         bytes[1] = kind;
+        bytes[2..4].copy_from_slice(&flags.to_be_bytes());
         bytes[4..8].copy_from_slice(&self.id.to_be_bytes());
         bytes[8..40].copy_from_slice(name);
         bytes[40..44].copy_from_slice(&first.to_be_bytes());
@@ -176,7 +192,8 @@ impl Request {
             return Err(FrameError::UnknownKind { got: kind });
         }
         let flags = u16_at(bytes, 2);
-        if flags != 0 {
+        let known_flags = if kind == ASK_CHUNKS { INSIST } else { 0 };
+        if flags & !known_flags != 0 {
             return Err(FrameError::UnknownFlags { got: flags, kind });
         }
         let unused_from = if kind == ASK_CHUNKS { 52 } else { 40 };
@@ -186,7 +203,7 @@ impl Request {
         let mut name = [0; 32];
         name.copy_from_slice(&bytes[8..40]);
         let ask = match kind {
-            ASK_CHUNKS => chunks_of(bytes, ArtifactId::from_bytes(name))?,
+            ASK_CHUNKS => chunks_of(bytes, ArtifactId::from_bytes(name), flags & INSIST != 0)?,
             ASK_MANIFEST => Ask::Manifest { manifest: ManifestId::from_bytes(name) },
             _ => Ask::Have { artifact: ArtifactId::from_bytes(name) },
         };
@@ -194,7 +211,7 @@ impl Request {
     }
 }
 
-fn chunks_of(bytes: &[u8; REQUEST_LEN], artifact: ArtifactId) -> Result<Ask, FrameError> {
+fn chunks_of(bytes: &[u8; REQUEST_LEN], artifact: ArtifactId, insists: bool) -> Result<Ask, FrameError> {
     let (first, count, window_ms) = (u32_at(bytes, 40), u32_at(bytes, 44), u32_at(bytes, 48));
     if count == 0 {
         return Err(FrameError::Empty);
@@ -202,7 +219,7 @@ fn chunks_of(bytes: &[u8; REQUEST_LEN], artifact: ArtifactId) -> Result<Ask, Fra
     at_most(ASK_CHUNKS, "chunk count", count.into(), REQUEST_CHUNKS_MAX.into())?;
     at_most(ASK_CHUNKS, "window", window_ms.into(), WINDOW_MS_MAX.into())?;
     at_most(ASK_CHUNKS, "last chunk", u64::from(first) + u64::from(count), u32::MAX.into())?;
-    Ok(Ask::Chunks { artifact, first, count, window_ms })
+    Ok(Ask::Chunks { artifact, first, count, window_ms, insists })
 }
 
 /// Why a server does not serve a request at all.
@@ -269,6 +286,11 @@ pub enum Reply {
     },
     /// The whole request is refused.
     Refused(Refusal),
+    /// Another member of the asker's site has the chunk `index` or is being sent it; the body is its key.
+    Elsewhere {
+        /// Which chunk.
+        index: u32,
+    },
 }
 
 const REPLY_CHUNK: u8 = 1;
@@ -276,6 +298,7 @@ const REPLY_MANIFEST: u8 = 2;
 const REPLY_HAVE: u8 = 3;
 const REPLY_NOT_HERE: u8 = 4;
 const REPLY_REFUSED: u8 = 5;
+const REPLY_ELSEWHERE: u8 = 6;
 
 /// The head of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,6 +320,7 @@ impl ReplyHeader {
             Reply::Have => (REPLY_HAVE, 0, 0),
             Reply::NotHere { index } => (REPLY_NOT_HERE, 0, index),
             Reply::Refused(refusal) => (REPLY_REFUSED, 0, refusal.code()),
+            Reply::Elsewhere { index } => (REPLY_ELSEWHERE, 0, index),
         };
         let mut bytes = [0; REPLY_HEADER_LEN];
         bytes[0] = VERSION;
@@ -321,6 +345,7 @@ impl ReplyHeader {
             REPLY_HAVE => (Reply::Have, HAVE_BYTES_MAX),
             REPLY_NOT_HERE => (Reply::NotHere { index }, 0),
             REPLY_REFUSED => (Reply::Refused(Refusal::from_code(index)), 0),
+            REPLY_ELSEWHERE => (Reply::Elsewhere { index }, ELSEWHERE_LEN as u64),
             got => return Err(FrameError::UnknownKind { got }),
         };
         if flags & !known_flags != 0 {
@@ -330,6 +355,9 @@ impl ReplyHeader {
             return Err(FrameError::ReservedNotZero { kind });
         }
         at_most(kind, "body length", length.into(), length_max)?;
+        if kind == REPLY_ELSEWHERE && length != ELSEWHERE_LEN as u32 {
+            return Err(FrameError::NotAKey { got: length });
+        }
         Ok(Self { request_id, reply, length })
     }
 
@@ -338,6 +366,12 @@ impl ReplyHeader {
         let trailer = if matches!(self.reply, Reply::Chunk { trailer: true, .. }) { TRAILER_LEN } else { 0 };
         (REPLY_HEADER_LEN + trailer) as u64 + u64::from(self.length)
     }
+}
+
+/// The member that the body of an `Elsewhere` names.
+pub fn read_elsewhere(body: &[u8]) -> Result<MemberKey, FrameError> {
+    let got = body.len() as u32;
+    body.try_into().map(MemberKey::from_bytes).map_err(|_| FrameError::NotAKey { got })
 }
 
 fn check_version(got: u8) -> Result<(), FrameError> {

@@ -3,6 +3,7 @@
 //! Pure core: it knows no socket, no clock, no disk and no entropy of its own. `transport` moves the frames; the
 //! node's exchange loop reports what happened to a [`picker::Picker`] and performs its actions.
 
+pub mod claims;
 pub mod evidence;
 pub mod frame;
 pub mod have;

@@ -6,7 +6,8 @@
 //! The rule: a chunk that a peer has is taken from that peer; a chunk that a peer is fetching across the WAN is asked
 //! of that peer, who answers when it has it; any other chunk is asked of its leader, the first in rank
 //! ([`crate::rank`]) among the members that are up. Only the leader asks the origin. A leader that is gone, silent,
-//! late or refusing is passed over, and the next in rank leads.
+//! late or refusing is passed over, and the next in rank leads. Where members disagree on who leads, the origin sends the
+//! chunk to the first that asks and names it to the others ([`crate::claims`]), which then take it from there.
 //!
 //! Invariants
 //! - A chunk is in flight at one source at a time; it is asked of one source again only after the other was given up.
@@ -59,6 +60,11 @@ pub const ORIGIN_GONE_AFTER: Duration = Duration::from_secs(5);
 pub const ORIGIN_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Failures of the origin to give one chunk after which the chunk is reported as unobtainable (and still retried).
 pub const ORIGIN_FAILURES_MAX: u32 = 3;
+/// Pause before the origin is asked again for a chunk that it sent to a member which cannot be asked yet.
+pub const ELSEWHERE_RETRY: Duration = Duration::from_millis(300);
+/// How long a member that has a chunk, says the origin, may be out of reach before the chunk is fetched again: a new node
+/// is in everybody's roster after two seconds.
+pub const ELSEWHERE_PATIENCE: Duration = Duration::from_secs(3);
 /// Requests in flight at one peer: 16 of 256 KiB fill [`PEER_BYTES_MAX`].
 pub const PEER_REQUESTS_MAX: u32 = 16;
 /// Bytes in flight at one peer: 4 MiB fill a gigabit LAN at 30 ms; at least two requests whatever their size.
@@ -115,6 +121,8 @@ pub enum Action {
         from: Source,
         /// Which chunk.
         index: u32,
+        /// Of the origin: send it even if another member of the site was sent it.
+        insists: bool,
     },
     /// Ask `peer` what it has of this artifact.
     AskHave {
@@ -156,6 +164,8 @@ struct Notes {
     avoid: Vec<Avoided>,
     /// Haves asked before this are too old to send this chunk's leader to the origin.
     settle_from: Option<Instant>,
+    /// Whom the origin named for it, and when first.
+    elsewhere: Option<(MemberKey, Instant)>,
     origin_failures: u32,
     origin_retry_at: Option<Instant>,
 }

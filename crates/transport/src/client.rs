@@ -138,6 +138,19 @@ pub enum ExchangeEvent {
         /// Length on the wire.
         frame_bytes: u64,
     },
+    /// Another member of our site has the chunk or is being sent it, says the origin.
+    Elsewhere {
+        /// Who says so.
+        peer: MemberKey,
+        /// In answer to what.
+        request_id: u32,
+        /// Which chunk.
+        index: u32,
+        /// Who has it.
+        member: MemberKey,
+        /// Whether the request is now answered.
+        last: bool,
+    },
     /// The peer has not got it.
     NotHere {
         /// Who says so.

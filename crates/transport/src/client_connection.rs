@@ -7,7 +7,7 @@ use crate::duplex::Duplex;
 use crate::serve::GOODBYE_TIMEOUT;
 use crate::throttle::{Throttle, pass};
 use bytes::BytesMut;
-use sluice_exchange::frame::{Ask, HELLO, REPLY_HEADER_LEN, Reply, ReplyHeader, Request, TRAILER_LEN};
+use sluice_exchange::frame::{Ask, HELLO, REPLY_HEADER_LEN, Reply, ReplyHeader, Request, TRAILER_LEN, read_elsewhere};
 use sluice_model::MemberKey;
 use std::collections::HashMap;
 use std::io;
@@ -167,6 +167,9 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> ExchangeConnection<S> {
             }
             (Reply::NotHere { index }, _) => ExchangeEvent::NotHere { peer, request_id, index, last },
             (Reply::Refused(refusal), _) => ExchangeEvent::Refused { peer, request_id, refusal },
+            (Reply::Elsewhere { index }, _) => {
+                ExchangeEvent::Elsewhere { peer, request_id, index, member: read_elsewhere(&bytes)?, last }
+            }
             _ => return Err(ClientError::Unasked { request_id }),
         })
     }
@@ -316,7 +319,8 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> Reader<S> {
         let unasked = ClientError::Unasked { request_id: header.request_id };
         let Some(in_flight) = self.in_flight.get_mut(&header.request_id) else { return Err(unasked) };
         let last = match (header.reply, &in_flight.ask) {
-            (Reply::Chunk { index, .. }, Ask::Chunks { .. }) | (Reply::NotHere { index }, _) => in_flight.answer(index),
+            (Reply::Chunk { index, .. } | Reply::Elsewhere { index }, Ask::Chunks { .. })
+            | (Reply::NotHere { index }, _) => in_flight.answer(index),
             (Reply::Manifest, Ask::Manifest { .. }) | (Reply::Have, Ask::Have { .. }) | (Reply::Refused(_), _) => {
                 Some(true)
             }
@@ -335,6 +339,6 @@ fn class_of(reply: &Reply) -> FrameClass {
     match reply {
         Reply::Chunk { .. } => FrameClass::Chunk,
         Reply::Manifest | Reply::Have => FrameClass::Metadata,
-        Reply::NotHere { .. } | Reply::Refused(_) => FrameClass::Other,
+        Reply::NotHere { .. } | Reply::Refused(_) | Reply::Elsewhere { .. } => FrameClass::Other,
     }
 }

@@ -81,6 +81,7 @@ enum What {
     Chunk {
         artifact: ArtifactId,
         index: u32,
+        insists: bool,
     },
     Manifest(ManifestId),
     Have(ArtifactId),
@@ -190,10 +191,10 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
             return Err(ServeError::DuplicateRequest { request_id });
         }
         match request.ask {
-            Ask::Chunks { artifact, first, count, window_ms } => {
+            Ask::Chunks { artifact, first, count, window_ms, insists } => {
                 let window = Duration::from_millis(window_ms.into()).min(self.options.limits.wait_max);
                 for index in first..first + count {
-                    let owed = Owed { request_id, serial, what: What::Chunk { artifact, index } };
+                    let owed = Owed { request_id, serial, what: What::Chunk { artifact, index, insists } };
                     self.waiting.push(self.wait_for(owed, artifact, index, window));
                 }
             }
@@ -218,7 +219,7 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
         let What::Chunk { index, .. } = owed.what else { return };
         let what = match answer {
             Answer::Here(()) => owed.what,
-            Answer::NotHere => What::NotHere { index },
+            Answer::NotHere | Answer::Elsewhere(_) => What::NotHere { index },
             Answer::Refused(refusal) => What::Refused(refusal),
         };
         self.readable.push_back(Owed { what, ..owed });
@@ -268,9 +269,13 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
 async fn read<C: ChunkSource>(source: &C, peer: MemberKey, owed: Owed, sign_with: Option<&DeviceKey>) -> Outgoing {
     let id = owed.request_id;
     match owed.what {
-        What::Chunk { artifact, index } => match source.chunk(&peer, &artifact, index).await {
+        What::Chunk { artifact, index, insists } => match source.chunk(&peer, &artifact, index, insists).await {
             Answer::Here(chunk) if chunk.bytes.len() <= CHUNK_BYTES_MAX as usize => {
                 chunk_reply(id, &peer, &artifact, index, chunk, sign_with)
+            }
+            Answer::Elsewhere(member) => {
+                let body = Bytes::copy_from_slice(member.as_bytes());
+                Outgoing::new(id, Reply::Elsewhere { index }, body, None)
             }
             answer => no_body(id, index, &answer),
         },
@@ -293,7 +298,7 @@ async fn read<C: ChunkSource>(source: &C, peer: MemberKey, owed: Owed, sign_with
 fn no_body<T>(request_id: u32, index: u32, answer: &Answer<T>) -> Outgoing {
     let reply = match answer {
         Answer::Refused(refusal) => Reply::Refused(*refusal),
-        Answer::NotHere => Reply::NotHere { index },
+        Answer::NotHere | Answer::Elsewhere(_) => Reply::NotHere { index },
         Answer::Here(_) => {
             tracing::error!(request_id, index, "a chunk source gave a body beyond its bound");
             Reply::NotHere { index }

@@ -26,7 +26,7 @@ impl Outgoing {
         let class = match reply {
             Reply::Chunk { .. } => FrameClass::Chunk,
             Reply::Manifest | Reply::Have => FrameClass::Metadata,
-            Reply::NotHere { .. } | Reply::Refused(_) => FrameClass::Other,
+            Reply::NotHere { .. } | Reply::Refused(_) | Reply::Elsewhere { .. } => FrameClass::Other,
         };
         let length = u32::try_from(body.len()).expect("bodies are bounded by their kind");
         let header = ReplyHeader { request_id, reply, length }.encode();

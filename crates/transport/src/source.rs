@@ -13,6 +13,8 @@ pub enum Answer<T> {
     Here(T),
     /// Not had.
     NotHere,
+    /// Another member of the asker's site has the chunk or is being sent it. For chunks only.
+    Elsewhere(MemberKey),
     /// The whole request is refused.
     Refused(Refusal),
 }
@@ -45,11 +47,13 @@ pub trait ChunkSource: Send + Sync + 'static {
     }
 
     /// The chunk as it is now, without waiting for it to be fetched. At most two of these are held for a connection.
+    /// `insists`: not [`Answer::Elsewhere`].
     fn chunk(
         &self,
         peer: &MemberKey,
         artifact: &ArtifactId,
         index: u32,
+        insists: bool,
     ) -> impl Future<Output = Answer<ServedChunk>> + Send;
 
     /// The body of a `have` reply: an encoded [`sluice_exchange::have::Have`].

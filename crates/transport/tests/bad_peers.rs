@@ -173,7 +173,9 @@ async fn a_client_that_breaks_the_protocol_is_cut() {
     later_request[0] = 9;
     let mut too_many = request;
     too_many[44..48].copy_from_slice(&65u32.to_be_bytes());
-    let waits = Request { id: 1, ask: Ask::Chunks { artifact: ARTIFACT, first: 0, count: 60, window_ms: 0 } }.encode();
+    let waits =
+        Request { id: 1, ask: Ask::Chunks { artifact: ARTIFACT, first: 0, count: 60, window_ms: 0, insists: false } }
+            .encode();
     let cases: [(Vec<u8>, &str); 5] = [
         (later.to_vec(), "UnknownVersion { got: 2 }"),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "NotAHello"),

@@ -86,7 +86,7 @@ async fn everything_that_is_asked_for_comes_once_over_quic() {
 async fn what_is_not_here_and_what_is_refused_is_said() {
     for carrier in [Carrier::Tcp, Carrier::Quic] {
         let mut pair = pair(Setup::over(carrier), Arc::new(MemorySource::new(&[10, 20]))).await;
-        let retracted = Ask::Chunks { artifact: RETRACTED, first: 0, count: 64, window_ms: 0 };
+        let retracted = Ask::Chunks { artifact: RETRACTED, first: 0, count: 64, window_ms: 0, insists: false };
         pair.client.request(Request { id: 7, ask: retracted }).await.unwrap();
         match next(&mut pair.events).await {
             ExchangeEvent::Refused { request_id: 7, refusal: Refusal::Retracted, .. } => {}

@@ -46,9 +46,9 @@ impl ExchangeLoop {
 
     fn perform(&mut self, artifact: &ArtifactId, action: Action, now: Instant) {
         match action {
-            Action::Request { from, index } => {
+            Action::Request { from, index, insists } => {
                 let window_ms = if from == Source::Origin { 0 } else { LATE_MAX.as_millis() as u32 };
-                let ask = Ask::Chunks { artifact: *artifact, first: index, count: 1, window_ms };
+                let ask = Ask::Chunks { artifact: *artifact, first: index, count: 1, window_ms, insists };
                 if !self.ask(from, *artifact, AskedFor::Chunk(index), ask)
                     && let Some(picker) = self.sessions.get_mut(artifact).and_then(|session| session.picker())
                 {
@@ -133,6 +133,11 @@ impl ExchangeLoop {
             ExchangeEvent::NotHere { request_id, .. } => {
                 if let Some(asked) = self.asked.remove(&request_id) {
                     self.on_no(asked, None, now);
+                }
+            }
+            ExchangeEvent::Elsewhere { request_id, index, member, .. } => {
+                if let Some(asked) = self.asked.remove(&request_id) {
+                    self.on_elsewhere(asked, index, member, now);
                 }
             }
             ExchangeEvent::Refused { request_id, refusal, .. } => {
@@ -253,6 +258,19 @@ impl ExchangeLoop {
         };
         if let Some(picker) = self.sessions.get_mut(&asked.artifact).and_then(|session| session.picker()) {
             picker.on_have(peer, have, now);
+        }
+    }
+
+    /// The origin sent the chunk to `member` of our site. From anyone else that is a no.
+    fn on_elsewhere(&mut self, asked: Asked, index: u32, member: MemberKey, now: Instant) {
+        if asked.source != Source::Origin {
+            self.on_no(asked, None, now);
+            return;
+        }
+        self.touched.insert(asked.artifact);
+        tracing::debug!(index, at = %self.links.name(Source::Peer(member)), "the origin says that a chunk is at our site");
+        if let Some(picker) = self.sessions.get_mut(&asked.artifact).and_then(|session| session.picker()) {
+            picker.on_elsewhere(index, member, now);
         }
     }
 

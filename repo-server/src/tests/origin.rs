@@ -96,7 +96,7 @@ impl Client {
 }
 
 fn chunks(row: &ReleasedArtifact, first: u32, count: u32) -> Ask {
-    Ask::Chunks { artifact: row.custom.blake3, first, count, window_ms: 0 }
+    Ask::Chunks { artifact: row.custom.blake3, first, count, window_ms: 0, insists: false }
 }
 
 #[tokio::test]

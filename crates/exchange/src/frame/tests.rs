@@ -28,11 +28,13 @@ fn the_hello_is_these_eight_bytes() {
 fn requests_are_these_bytes() {
     let ab = "ab".repeat(32);
     let zeros = "00".repeat(12);
-    let chunks = Ask::Chunks { artifact: artifact(), first: 7, count: 2, window_ms: 1_000 };
+    let chunks = Ask::Chunks { artifact: artifact(), first: 7, count: 2, window_ms: 1_000, insists: false };
+    let insists = Ask::Chunks { artifact: artifact(), first: 7, count: 2, window_ms: 1_000, insists: true };
     let have = Ask::Have { artifact: artifact() };
     let manifest = Ask::Manifest { manifest: ManifestId::from_bytes([0xab; 32]) };
     let encoded = |ask| hex(&Request { id: 0x0102_0304, ask }.encode());
     assert_eq!(encoded(chunks), format!("0101000001020304{ab}0000000700000002000003e8{zeros}"));
+    assert_eq!(encoded(insists), format!("0101000101020304{ab}0000000700000002000003e8{zeros}"));
     assert_eq!(encoded(manifest), format!("0102000001020304{ab}000000000000000000000000{zeros}"));
     assert_eq!(encoded(have), format!("0103000001020304{ab}000000000000000000000000{zeros}"));
 }
@@ -46,6 +48,11 @@ fn reply_headers_are_these_bytes() {
     assert_eq!(encoded(Reply::Have, 14), "0103000000000005000000000000000e");
     assert_eq!(encoded(Reply::NotHere { index: 3 }, 0), "01040000000000050000000300000000");
     assert_eq!(encoded(Reply::Refused(Refusal::Retracted), 0), "01050000000000050000000200000000");
+    let elsewhere = ReplyHeader { request_id: 5, reply: Reply::Elsewhere { index: 3 }, length: 32 }.encode();
+    assert_eq!(hex(&elsewhere), "01060000000000050000000300000020");
+    let mut short = elsewhere;
+    short[15] = 31;
+    assert_eq!(ReplyHeader::decode(&short), Err(FrameError::NotAKey { got: 31 }));
 }
 
 #[test]
@@ -57,7 +64,9 @@ fn a_frame_counts_its_header_and_trailer() {
 
 #[test]
 fn requests_outside_the_protocol_are_refused() {
-    let good = Request { id: 1, ask: Ask::Chunks { artifact: artifact(), first: 0, count: 1, window_ms: 0 } }.encode();
+    let good =
+        Request { id: 1, ask: Ask::Chunks { artifact: artifact(), first: 0, count: 1, window_ms: 0, insists: false } }
+            .encode();
     let with = |at: usize, byte: u8| {
         let mut bytes = good;
         bytes[at] = byte;
@@ -65,7 +74,7 @@ fn requests_outside_the_protocol_are_refused() {
     };
     assert_eq!(with(0, 2), Err(FrameError::UnknownVersion { got: 2 }));
     assert_eq!(with(1, 4), Err(FrameError::UnknownKind { got: 4 }));
-    assert_eq!(with(3, 1), Err(FrameError::UnknownFlags { got: 1, kind: 1 }));
+    assert_eq!(with(3, 3), Err(FrameError::UnknownFlags { got: 3, kind: 1 }));
     assert_eq!(with(63, 1), Err(FrameError::ReservedNotZero { kind: 1 }));
     assert_eq!(with(47, 0), Err(FrameError::Empty));
     assert!(matches!(with(47, 65), Err(FrameError::TooLarge { field: "chunk count", got: 65, max: 64, .. })));

@@ -1,7 +1,7 @@
 //! Whom to ask for which chunk, now.
 
 use super::peers::Peer;
-use super::{Action, LOOK_AHEAD_MAX, Link, ORIGIN_GONE_AFTER, Picker, SETTLE_GRACE, Source};
+use super::{Action, ELSEWHERE_PATIENCE, LOOK_AHEAD_MAX, Link, ORIGIN_GONE_AFTER, Picker, SETTLE_GRACE, Source};
 use crate::rank;
 use std::time::Instant;
 
@@ -39,8 +39,9 @@ impl Picker {
             return;
         }
         if let Some(from) = self.choose(index, now) {
+            let insists = from == Source::Origin && self.insists(index, now);
             self.start_flight(from, index, now);
-            actions.push(Action::Request { from, index });
+            actions.push(Action::Request { from, index, insists });
         }
     }
 
@@ -63,6 +64,14 @@ impl Picker {
                 (peer.may_be_asked(now) && peer.has_room(bytes)).then_some(Source::Peer(key))
             }
         }
+    }
+
+    /// Whether the member that the origin named for `index` was tried, or cannot be reached.
+    pub(super) fn insists(&self, index: u32, now: Instant) -> bool {
+        let Some((member, since)) = self.notes.get(&index).and_then(|notes| notes.elsewhere) else { return false };
+        let peer = self.peers.iter().find(|peer| peer.key == member);
+        let is_lost = |peer: &Peer| peer.banned || self.avoids(peer, index, now) || (peer.was_up && !peer.counts(now));
+        now >= since + ELSEWHERE_PATIENCE || peer.is_some_and(is_lost)
     }
 
     /// Where the first in rank that can be hoped for would take `index` from: `Origin` when it is this member.

@@ -1,6 +1,9 @@
 //! What the caller reports.
 
-use super::{AVOID_FOR, Action, Avoided, Link, Notes, ORIGIN_FAILURES_MAX, ORIGIN_RETRY, Picker, REFUSED_FOR, Source};
+use super::{
+    AVOID_FOR, Action, Avoided, ELSEWHERE_RETRY, Link, Notes, ORIGIN_FAILURES_MAX, ORIGIN_RETRY, Picker, REFUSED_FOR,
+    Source,
+};
 use crate::frame::Refusal;
 use crate::have::Have;
 use sluice_model::MemberKey;
@@ -57,6 +60,7 @@ impl Picker {
                 peer.heard_at = now;
                 peer.progress_at = now;
                 peer.link = Link::Up;
+                peer.was_up = true;
             }
             Link::Unknown => peer.link = Link::Unknown,
             Link::Down => peer.disconnect(),
@@ -208,6 +212,29 @@ impl Picker {
         match from {
             Source::Origin => self.note_origin_failure(index, now),
             Source::Peer(key) => self.avoid(key, index, false, now),
+        }
+    }
+
+    /// The origin was not asked in vain: `member` was sent chunk `index`. It is asked there, or the origin once more.
+    pub fn on_elsewhere(&mut self, index: u32, member: MemberKey, now: Instant) {
+        self.on_heard(Source::Origin, now);
+        if !self.end_flight(Source::Origin, index) {
+            return;
+        }
+        let count = self.chunks.len();
+        let notes = self.notes.entry(index).or_default();
+        match &mut notes.elsewhere {
+            Some((known, _)) if *known == member => {}
+            other => *other = Some((member, now)),
+        }
+        let avoided = notes.avoid.iter().any(|avoided| avoided.peer == member && avoided.until > now);
+        let peer = self.peers.iter_mut().find(|peer| peer.key == member);
+        if let Some(peer) = peer.filter(|peer| peer.may_be_asked(now) && !avoided) {
+            peer.fetching.resize(count, false);
+            peer.here.resize(count, false);
+            peer.fetching[index as usize] = true;
+        } else if !self.insists(index, now) {
+            self.notes.entry(index).or_default().origin_retry_at = Some(now + ELSEWHERE_RETRY);
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Peer {
     pub key: MemberKey,
     pub link: Link,
     pub banned: bool,
+    /// Whether it was ever linked: one that was and is not is lost, one that was not may be new.
+    pub was_up: bool,
     /// Whether a chunk from it was right: until then one request at a time, so that a liar wastes one chunk.
     pub proven: bool,
     pub passed_over_until: Option<Instant>,
@@ -66,6 +68,7 @@ impl Peer {
             key,
             link,
             banned: false,
+            was_up: link == Link::Up,
             proven: false,
             passed_over_until: None,
             load: Load::default(),

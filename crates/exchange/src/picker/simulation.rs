@@ -3,13 +3,15 @@
 //! Everything follows from the seed: equal worlds write equal logs.
 
 use super::{Action, ChunkSpec, Link, OriginWindow, Picker, Source};
+use crate::claims::{Claims, Judgement};
 use crate::have::Have;
-use sluice_model::{ChunkId, MemberKey};
+use sluice_model::{ArtifactId, ChunkId, MemberKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 const SLICE: u64 = 64 << 10;
+const ARTIFACT: ArtifactId = ArtifactId::from_bytes([1; 32]);
 
 /// splitmix64.
 #[derive(Clone)]
@@ -44,6 +46,12 @@ enum Event {
         to: usize,
         life: u32,
         index: u32,
+    },
+    Elsewhere {
+        to: usize,
+        life: u32,
+        index: u32,
+        member: usize,
     },
     AskChunk {
         from: usize,
@@ -117,6 +125,9 @@ pub struct World {
     wan_bytes_per_sec: u64,
     lan_bytes_per_sec: u64,
     origin_up: bool,
+    claims: Claims,
+    /// Until when the others do not know where a node listens.
+    unknown_until: Vec<Instant>,
     origin_queues: Vec<VecDeque<(u32, u64)>>,
     wan_busy: bool,
     next_queue: usize,
@@ -193,6 +204,8 @@ impl World {
             wan_bytes_per_sec: shape.wan_bytes_per_sec,
             lan_bytes_per_sec: shape.lan_bytes_per_sec,
             origin_up: true,
+            claims: Claims::default(),
+            unknown_until: vec![start; shape.nodes],
             origin_queues: vec![VecDeque::new(); shape.nodes],
             wan_busy: false,
             next_queue: 0,
@@ -202,6 +215,7 @@ impl World {
             dice,
         };
         for at in 0..shape.nodes {
+            world.claims.connected(keys[at]);
             world.connect(at);
         }
         world
@@ -218,6 +232,15 @@ impl World {
     pub fn pause(&mut self, node: usize, from: Duration, until: Duration) {
         self.push(self.start + from, Event::Pause(node));
         self.push(self.start + until, Event::Resume(node));
+    }
+
+    /// The others learn only after `until` where `node` listens; it knows them from the start.
+    pub fn unknown(&mut self, node: usize, until: Duration) {
+        self.unknown_until[node] = self.start + until;
+        let (key, now) = (self.nodes[node].key, self.now);
+        for at in (0..self.nodes.len()).filter(|at| *at != node) {
+            self.nodes[at].picker.on_link(Source::Peer(key), Link::Down, now);
+        }
     }
 
     pub fn lie(&mut self, node: usize) {
@@ -293,6 +316,7 @@ impl World {
     fn handle(&mut self, event: Event) {
         let target = match event {
             Event::Wake(at) | Event::OriginSlice { to: at, .. } | Event::OriginChunk { to: at, .. } => Some(at),
+            Event::Elsewhere { to, .. } => Some(to),
             Event::AskChunk { to, .. } | Event::AskHave { to, .. } => Some(to),
             Event::SaysHave { to, .. } | Event::Chunk { to, .. } | Event::LinkUp { at: to, .. } => Some(to),
             _ => None,
@@ -328,6 +352,13 @@ impl World {
                     self.receive(to, Source::Origin, index);
                 }
             }
+            Event::Elsewhere { to, life, index, member } => {
+                if self.is_life(to, life) {
+                    let (key, now) = (self.nodes[member].key, self.now);
+                    self.nodes[to].picker.on_elsewhere(index, key, now);
+                    self.advance(to);
+                }
+            }
             Event::AskChunk { from, to, lives, index } => self.asked_chunk(from, to, lives, index),
             Event::AskHave { from, to, lives } => self.asked_have(from, to, lives),
             Event::SaysHave { from, to, lives, number } => {
@@ -338,6 +369,9 @@ impl World {
                 }
             }
             Event::Chunk { from, to, lives, index, good } => self.got_chunk(from, to, lives, index, good),
+            Event::LinkUp { at, peer, lives } if self.now < self.unknown_until[peer] => {
+                self.push(self.unknown_until[peer], Event::LinkUp { at, peer, lives });
+            }
             Event::LinkUp { at, peer, lives } => {
                 if lives == self.lives(at, peer) && self.nodes[at].alive && self.nodes[peer].alive {
                     let (key, now) = (self.nodes[peer].key, self.now);
@@ -380,13 +414,8 @@ impl World {
 
     fn perform(&mut self, at: usize, action: Action) {
         match action {
-            Action::Request { from: Source::Origin, index } => {
-                self.origin_asked.entry(index).or_default().push(at);
-                let bytes = self.chunks[index as usize].length.into();
-                self.origin_queues[at].push_back((index, bytes));
-                self.wan_start();
-            }
-            Action::Request { from: Source::Peer(key), index } => {
+            Action::Request { from: Source::Origin, index, insists } => self.asked_origin(at, index, insists),
+            Action::Request { from: Source::Peer(key), index, .. } => {
                 let to = self.node_of(&key);
                 let when = self.now + self.latency();
                 self.push(when, Event::AskChunk { from: at, to, lives: self.lives(at, to), index });
@@ -403,7 +432,10 @@ impl World {
                     self.push(when, Event::LinkUp { at, peer, lives: self.lives(at, peer) });
                 }
             }
-            Action::Reset { source: Source::Origin } => self.origin_queues[at].clear(),
+            Action::Reset { source: Source::Origin } => {
+                self.leave_origin(at);
+                self.claims.connected(self.nodes[at].key);
+            }
             Action::Ban { peer, .. } => {
                 let peer = self.node_of(&peer);
                 self.nodes[at].banned.push(peer);
@@ -415,6 +447,27 @@ impl World {
 
     fn node_of(&self, key: &MemberKey) -> usize {
         self.nodes.iter().position(|node| node.key == *key).expect("a member")
+    }
+
+    fn asked_origin(&mut self, at: usize, index: u32, insists: bool) {
+        let count = self.chunks.len() as u32;
+        match self.claims.judge(&self.nodes[at].key, (&ARTIFACT, count), index, insists) {
+            Judgement::Send => {
+                self.origin_asked.entry(index).or_default().push(at);
+                let bytes = self.chunks[index as usize].length.into();
+                self.origin_queues[at].push_back((index, bytes));
+                self.wan_start();
+            }
+            Judgement::Elsewhere(key) => {
+                let (member, life) = (self.node_of(&key), self.nodes[at].life);
+                self.push(self.now + Duration::from_millis(20), Event::Elsewhere { to: at, life, index, member });
+            }
+        }
+    }
+
+    fn leave_origin(&mut self, at: usize) {
+        let unfinished: Vec<_> = self.origin_queues[at].drain(..).map(|(index, _)| (ARTIFACT, index)).collect();
+        self.claims.disconnected(&self.nodes[at].key, unfinished);
     }
 
     fn wan_start(&mut self) {
@@ -514,7 +567,7 @@ impl World {
         self.nodes[node].alive = false;
         self.nodes[node].life += 1;
         self.nodes[node].waiting.clear();
-        self.origin_queues[node].clear();
+        self.leave_origin(node);
         let (key, now) = (self.nodes[node].key, self.now);
         for at in (0..self.nodes.len()).filter(|at| *at != node) {
             self.nodes[at].picker.on_link(Source::Peer(key), Link::Down, now);
@@ -538,6 +591,7 @@ impl World {
         self.nodes[node].picker = picker;
         self.nodes[node].alive = true;
         self.nodes[node].completed_at = None;
+        self.claims.connected(key);
         self.connect(node);
         self.advance(node);
     }
@@ -561,7 +615,12 @@ impl World {
         self.origin_up = up;
         let now = self.now;
         for at in 0..self.nodes.len() {
-            self.origin_queues[at].clear();
+            if self.nodes[at].alive {
+                self.leave_origin(at);
+                if up {
+                    self.claims.connected(self.nodes[at].key);
+                }
+            }
             let link = if up { Link::Up } else { Link::Down };
             self.nodes[at].picker.on_link(Source::Origin, link, now);
             self.advance(at);

@@ -27,6 +27,30 @@ fn each_chunk_is_asked_of_the_origin_once_however_many_want_it() {
 }
 
 #[test]
+fn members_that_disagree_on_who_is_there_still_fetch_each_chunk_once() {
+    for seed in 0..40 {
+        let shape = site(3, 48);
+        let mut world = World::new(seed, &shape);
+        world.unknown(2, secs(0.3 + seed as f64 * 0.05));
+        let took = world.run(secs(120.0)).expect("complete");
+        assert_eq!(world.duplicates(), 0, "seed {seed}: {:?}", world.origin_asked);
+        let bound = shape.size() as f64 / shape.wan_bytes_per_sec as f64;
+        assert!(took.as_secs_f64() < bound * 1.15 + 0.6, "seed {seed}: {took:?}, bound {bound} s");
+    }
+}
+
+#[test]
+fn a_member_that_has_a_chunk_and_stays_out_of_reach_delays_it_by_three_seconds_only() {
+    let shape = site(2, 8);
+    let mut world = World::new(5, &shape);
+    world.unknown(1, secs(1_000.0));
+    world.nodes[1].wants = true;
+    let took = world.run(secs(60.0)).expect("complete");
+    assert!(took < secs(7.0), "{took:?}");
+    assert!(world.duplicates() > 0, "they could not share");
+}
+
+#[test]
 fn leaders_fetch_for_one_that_wants_and_keep_to_what_they_lead() {
     let shape = site(4, 40);
     let mut world = World::new(7, &shape);
@@ -230,7 +254,7 @@ fn a_peer_that_sends_slowly_is_waited_for() {
     picker.on_have(peer, crate::have::Have { progress: 0, here: vec![true], fetching: vec![false] }, now);
     actions.clear();
     picker.advance(now, &mut actions);
-    assert_eq!(actions, [Action::Request { from: Source::Peer(peer), index: 0 }]);
+    assert_eq!(actions, [Action::Request { from: Source::Peer(peer), index: 0, insists: false }]);
     actions.clear();
     for tenths in 1..600 {
         picker.on_progress(Source::Peer(peer), now + Duration::from_millis(tenths * 100));
@@ -251,7 +275,7 @@ fn a_leader_that_said_no_and_now_fetches_is_asked_again() {
     picker.advance(now, &mut actions);
     picker.on_have(peer, have(true), now);
     picker.advance(now, &mut actions);
-    let asked = Action::Request { from: Source::Peer(peer), index: 0 };
+    let asked = Action::Request { from: Source::Peer(peer), index: 0, insists: false };
     assert_eq!(actions.pop(), Some(asked.clone()));
     let now = now + Duration::from_millis(1);
     picker.on_not_here(Source::Peer(peer), 0, now);

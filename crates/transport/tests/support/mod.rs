@@ -96,7 +96,7 @@ impl ChunkSource for MemorySource {
         }
     }
 
-    async fn chunk(&self, _peer: &MemberKey, artifact: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+    async fn chunk(&self, _peer: &MemberKey, artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
         if *artifact == RETRACTED {
             return Answer::Refused(Refusal::Retracted);
         }
@@ -254,7 +254,7 @@ pub fn chunks(id: u32, first: u32, count: u32) -> Request {
 }
 
 pub fn waiting_chunks(id: u32, first: u32, count: u32, window_ms: u32) -> Request {
-    Request { id, ask: Ask::Chunks { artifact: ARTIFACT, first, count, window_ms } }
+    Request { id, ask: Ask::Chunks { artifact: ARTIFACT, first, count, window_ms, insists: false } }
 }
 
 pub async fn next(events: &mut mpsc::Receiver<ExchangeEvent>) -> ExchangeEvent {

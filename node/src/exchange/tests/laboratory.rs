@@ -72,7 +72,7 @@ impl ChunkSource for PlainSource {
         Answer::Here(())
     }
 
-    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32) -> Answer<ServedChunk> {
+    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
         self.asked.lock().unwrap().push((*peer, index));
         let Some(reader) = self.store.reader(artifact) else { return Answer::NotHere };
         let Ok(bytes) = reader.read(index).await else { return Answer::NotHere };
