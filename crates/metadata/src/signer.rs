@@ -3,6 +3,8 @@
 use crate::json::sha256;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes, spki::der::pem::LineEnding};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use pkcs8::pkcs5::pbes2;
+use pkcs8::spki::{DecodePublicKey, EncodePublicKey};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -20,6 +22,26 @@ pub struct Signer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an Ed25519 private key in PKCS#8 PEM")]
 pub struct KeyFileError;
+
+/// Why an encrypted key file was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncryptedKeyError {
+    /// Not encrypted with a method that this program reads.
+    #[error("not an encrypted private key in PKCS#8 PEM (PBES2 with PBKDF2 or scrypt, and AES)")]
+    Unreadable,
+    /// It decrypts to nothing.
+    #[error("the passphrase is wrong, or the file is damaged")]
+    WrongPassphrase,
+    /// It decrypts to another kind of key.
+    #[error("the file holds no Ed25519 key")]
+    OtherKey,
+}
+
+/// Rounds of PBKDF2 (OWASP, 2023, for HMAC-SHA-256): a third of a second for each guess. Not scrypt, as its usual cost
+/// asks for more memory than OpenSSL 3.0 grants.
+const PBKDF2_ROUNDS: u32 = 600_000;
+/// What an encrypted key file begins with.
+const ENCRYPTED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
 /// The signature does not verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +64,35 @@ impl Signer {
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
         let pair = KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
         pair.to_pkcs8_pem(LineEnding::LF).expect("32 bytes always fit into PKCS#8")
+    }
+
+    /// Whether a key file asks for a passphrase.
+    pub fn is_encrypted_pem(pem: &str) -> bool {
+        pem.contains(ENCRYPTED_LABEL)
+    }
+
+    /// Reads encrypted PKCS#8 PEM. Takes as long as its author chose, a third of a second for ours.
+    pub fn from_encrypted_pem(pem: &str, passphrase: &[u8]) -> Result<Self, EncryptedKeyError> {
+        let (label, document) = pkcs8::Document::from_pem(pem).map_err(|_| EncryptedKeyError::Unreadable)?;
+        if label != ENCRYPTED_LABEL {
+            return Err(EncryptedKeyError::Unreadable);
+        }
+        let sealed = pkcs8::EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
+            .map_err(|_| EncryptedKeyError::Unreadable)?;
+        let der = sealed.decrypt(passphrase).map_err(|_| EncryptedKeyError::WrongPassphrase)?;
+        SigningKey::from_pkcs8_der(der.as_bytes()).map(|key| Self { key }).map_err(|_| EncryptedKeyError::OtherKey)
+    }
+
+    /// Writes PKCS#8 version 1, encrypted with AES-256-CBC under PBKDF2, as PEM that OpenSSL 3.0 reads too. `salt` and
+    /// `iv` are fresh random bytes.
+    pub fn to_encrypted_pem(&self, passphrase: &[u8], salt: &[u8; 16], iv: [u8; 16]) -> Zeroizing<String> {
+        let params = pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(PBKDF2_ROUNDS, salt, iv)
+            .expect("a salt of 16 bytes and these rounds are within bounds");
+        let pair = KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
+        let der = pair.to_pkcs8_der().expect("32 bytes always fit into PKCS#8");
+        let info = pkcs8::PrivateKeyInfoRef::try_from(der.as_bytes()).expect("it was just written");
+        let sealed = info.encrypt_with_params(params, passphrase).expect("some hundred bytes are always encrypted");
+        sealed.to_pem(ENCRYPTED_LABEL, LineEnding::LF).expect("some hundred bytes are always PEM")
     }
 
     /// The seed, for libraries that take the key themselves (libp2p).
@@ -80,6 +131,18 @@ pub(crate) fn verify_ed25519(key: &[u8; 32], bytes: &[u8], signature: &[u8]) -> 
     let key = VerifyingKey::from_bytes(key).map_err(|_| BadSignature)?;
     let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
     key.verify_strict(bytes, &signature).map_err(|_| BadSignature)
+}
+
+/// A public key as PEM (SubjectPublicKeyInfo): what `openssl pkey -pubout` writes.
+pub fn public_key_pem(public_key: &[u8; 32]) -> Result<String, KeyFileError> {
+    let key = VerifyingKey::from_bytes(public_key).map_err(|_| KeyFileError)?;
+    key.to_public_key_pem(LineEnding::LF).map_err(|_| KeyFileError)
+}
+
+/// Reads what [`public_key_pem`] writes. Weak keys are refused.
+pub fn read_public_key_pem(pem: &str) -> Result<[u8; 32], KeyFileError> {
+    let key = VerifyingKey::from_public_key_pem(pem).map_err(|_| KeyFileError)?;
+    if key.is_weak() { Err(KeyFileError) } else { Ok(key.to_bytes()) }
 }
 
 fn with_purpose(purpose: &str, bytes: &[u8]) -> Vec<u8> {
@@ -134,6 +197,20 @@ mod tests {
         let read = Signer::from_pkcs8_pem(&pem).unwrap();
         assert_eq!(read.public_key(), signer.public_key());
         assert_eq!(Signer::from_pkcs8_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n").unwrap_err(), KeyFileError);
+    }
+
+    #[test]
+    fn an_encrypted_key_file_opens_with_its_passphrase_only() {
+        let signer = Signer::from_seed([7; 32]);
+        let pem = signer.to_encrypted_pem(b"correct horse", &[1; 16], [2; 16]);
+        assert!(pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n") && Signer::is_encrypted_pem(&pem));
+        assert_eq!(Signer::from_encrypted_pem(&pem, b"correct horse").unwrap().public_key(), signer.public_key());
+        assert_eq!(Signer::from_encrypted_pem(&pem, b"wrong horse").unwrap_err(), EncryptedKeyError::WrongPassphrase);
+        let clear = signer.to_pkcs8_pem();
+        assert_eq!(Signer::from_encrypted_pem(&clear, b"x").unwrap_err(), EncryptedKeyError::Unreadable);
+        let public = public_key_pem(&signer.public_key()).unwrap();
+        assert_eq!(read_public_key_pem(&public).unwrap(), signer.public_key());
+        assert_eq!(read_public_key_pem(&clear), Err(KeyFileError));
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! - A signing that fails leaves the writer as it was.
 //! - Tombstones are only ever added.
 
+use crate::archive;
 use crate::body::{self, DELEGATIONS_MAX, TARGETS_MAX};
+use crate::ceremony::{CeremonyError, DraftFile, ReleasePlan, Terms};
 use crate::json::{self, Json};
 use crate::trusted::{ROLE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::{MetadataError, Profile, RepositoryProfile, RoleName, Signer, TargetEntry, Trusted, View, ViewError};
@@ -21,13 +23,14 @@ use std::time::Duration;
 mod init;
 mod sign;
 
-pub use init::dev_roles;
+pub use init::{InitPlan, RINGS_MAX, RingPlan, dev_roles, online_roles};
 use sign::Signing;
+pub(crate) use sign::{encode_targets, header, lifetime};
 
 /// What our files conform to.
 const SPEC_VERSION: &str = "1.0.31";
 /// Tombstones of the retractions role; older ones are folded into archives beyond that.
-const TOMBSTONES_MAX: usize = 1_000;
+const TOMBSTONES_MAX: usize = sluice_model::limits::TOMBSTONES_LISTED_MAX;
 /// `expires` has whole seconds, so a shorter lease could be over when it is signed.
 const LEASE_MIN: Duration = Duration::from_secs(2);
 
@@ -46,6 +49,17 @@ impl Keyring {
     /// The keys of a role.
     pub fn signers(&self, role: &RoleName) -> &[Signer] {
         self.signers.get(role).map_or(&[], Vec::as_slice)
+    }
+
+    /// The keys held here that `terms` names.
+    pub fn named(&self, role: &RoleName, terms: &Terms) -> Vec<Signer> {
+        let named = |signer: &&Signer| terms.keys.contains_key(&signer.key_id());
+        self.signers(role).iter().filter(named).cloned().collect()
+    }
+
+    /// Whether the keys held here are enough for `terms`.
+    pub fn reaches(&self, role: &RoleName, terms: &Terms) -> bool {
+        self.named(role, terms).len() as u64 >= u64::from(terms.threshold)
     }
 
     /// Every role with its keys.
@@ -149,6 +163,33 @@ pub enum WriteError {
     /// A profile that only a key ceremony makes.
     #[error("profile {} needs a key ceremony; only dev is made here", .0.as_str())]
     NeedsCeremony(RepositoryProfile),
+    /// A file that people sign is needed: what is in force would not verify any more.
+    #[error(
+        "{role} must be signed anew, and {missing} of the {threshold} signatures that it needs are not here: let its holders sign {role} too and publish both together"
+    )]
+    Unsigned {
+        /// Which role.
+        role: RoleName,
+        /// How many signatures are missing.
+        missing: usize,
+        /// How many it needs.
+        threshold: u32,
+    },
+    /// A file that was signed for another state than the present one.
+    #[error(
+        "{role} is version {found}, but the next one is {expected}: it was drafted from another state; draft it again"
+    )]
+    NotNext {
+        /// Which role.
+        role: RoleName,
+        /// What came.
+        found: u64,
+        /// What would be next.
+        expected: u64,
+    },
+    /// A file that people signed and that cannot be read.
+    #[error("a signed file cannot be used")]
+    Draft(#[from] CeremonyError),
     /// A value of [`InitParams`] breaks its rule.
     #[error("{field}: {rule}")]
     BadParameter {
@@ -185,6 +226,8 @@ pub struct Writer {
     /// Its files by name.
     files: BTreeMap<String, Arc<[u8]>>,
     pending: BTreeMap<RoleName, BTreeMap<TargetName, TargetEntry>>,
+    /// Files that people signed, for the next commit.
+    given: BTreeMap<RoleName, DraftFile>,
 }
 
 impl fmt::Debug for Writer {
@@ -207,7 +250,7 @@ impl Writer {
 
     fn of(trusted: Trusted) -> Self {
         let files = trusted.files().into_iter().collect();
-        Self { trusted, files, pending: BTreeMap::new() }
+        Self { trusted, files, pending: BTreeMap::new(), given: BTreeMap::new() }
     }
 
     /// What a role lists, with changes that are not committed; `None` for a role that lists no targets.
@@ -226,7 +269,8 @@ impl Writer {
     ) -> Result<(), WriteError> {
         let committed = self.entries(role).ok_or_else(|| WriteError::UnknownRole(role.clone()))?;
         let is_retractions = *role == RoleName::retractions();
-        if is_retractions && let Some((lost, _)) = committed.iter().find(|(name, row)| entries.get(name) != Some(row)) {
+        let is_lost = |name: &TargetName, row| entries.get(name) != Some(row) && !archive::holds(&entries, name);
+        if is_retractions && let Some((lost, _)) = committed.iter().find(|(name, row)| is_lost(name, *row)) {
             return Err(WriteError::TombstoneLost(lost.clone()));
         }
         let count_max = if is_retractions { TOMBSTONES_MAX } else { TARGETS_MAX };
@@ -252,6 +296,34 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes a file that people signed (root, targets, a delegated role) into the next commit. Its version must be the
+    /// next one; whether it has enough signatures is judged by the commit, with the keys of the other files given.
+    pub fn give(&mut self, draft: DraftFile) -> Result<(), WriteError> {
+        let role = draft.role().clone();
+        let expected = self.version_of(&role).unwrap_or(0) + 1;
+        if draft.version() != expected {
+            return Err(WriteError::NotNext { role, found: draft.version(), expected });
+        }
+        self.given.insert(role, draft);
+        Ok(())
+    }
+
+    /// The next version of a role with these rows, to be signed by people.
+    pub fn draft_role(
+        &self,
+        role: &RoleName,
+        entries: BTreeMap<TargetName, TargetEntry>,
+        now: Timestamp,
+    ) -> Result<DraftFile, WriteError> {
+        let version = self.version_of(role).ok_or_else(|| WriteError::UnknownRole(role.clone()))? + 1;
+        ReleasePlan { role: role.clone(), version, expires: now.plus(lifetime(role)), entries }.to_draft()
+    }
+
+    fn version_of(&self, role: &RoleName) -> Option<u64> {
+        let known = self.trusted.versions().into_iter();
+        known.filter(|(name, _)| name == role.as_str()).map(|(_, version)| version).next()
+    }
+
     /// Signs what changed (and what is near its expiry), the snapshot when anything did, and a new timestamp.
     ///
     /// `now` must not be before the last `x-issued`. Cost: the changed files' size, plus one signature a file.
@@ -261,16 +333,23 @@ impl Writer {
         if now < issued_at {
             return Err(WriteError::ClockBehind { now, issued_at });
         }
-        let mut signing = Signing::new(self, keyring, now);
+        let mut signing = Signing::new(self, keyring, now)?;
         signing.sign_root()?;
         signing.sign_roles()?;
         let snapshot = signing.sign_snapshot()?;
         signing.sign_timestamp(snapshot, lease)?;
         let new = signing.files;
 
-        let applied = self.trusted.apply(&mut |name| new.get(name).cloned(), now)?;
+        // A root with other keys makes clients fetch everything below it again, so all of it must still verify.
+        let kept = |name: &str| self.files.get(name).map(|bytes| bytes.to_vec());
+        let applied = self.trusted.apply(&mut |name| new.get(name).cloned().or_else(|| kept(name)), now)?;
         let view = View::of(&applied.trusted)?;
-        if let Some(row) = view.ignored.into_iter().next() {
+        // Rows that lost their effect to a ceremony (a patch that targets blocks) stay until their ring is signed again.
+        let is_new = |role: &RoleName, target: &str| {
+            let before = self.trusted.role_body(role);
+            !before.is_some_and(|body| body.targets.keys().any(|name| name.as_str() == target))
+        };
+        if let Some(row) = view.ignored.into_iter().find(|row| is_new(&row.role, &row.target)) {
             return Err(WriteError::NoEffect { role: row.role, target: row.target, reason: row.reason });
         }
         *self = Self::of(applied.trusted);
@@ -285,15 +364,23 @@ impl Writer {
         now: Timestamp,
         lease: Duration,
     ) -> Result<Publication, WriteError> {
-        let pending = std::mem::take(&mut self.pending);
+        let (pending, given) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.given));
         let result = self.commit(keyring, now, lease);
-        self.pending = pending;
+        (self.pending, self.given) = (pending, given);
         result
     }
 
     /// What clients see after the last commit.
     pub fn trusted(&self) -> &Trusted {
         &self.trusted
+    }
+
+    /// The file of a role that is in force.
+    fn current(&self, role: &RoleName) -> Result<DraftFile, WriteError> {
+        let missing = || MetadataError::Missing { file: format!("{role}.json") };
+        let version = self.version_of(role).ok_or_else(missing)?;
+        let bytes = self.files.get(&format!("{version}.{role}.json")).ok_or_else(missing)?;
+        Ok(DraftFile::read(role, bytes)?)
     }
 
     fn stored(&self, role: &RoleName, version: u64) -> Result<BTreeMap<String, Json>, WriteError> {

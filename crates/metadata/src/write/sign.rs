@@ -1,21 +1,33 @@
 //! One signing: which roles get a new version, their bytes, and the chain of snapshot and timestamp above them.
 
 use super::*;
-use crate::{KeyId, envelope};
+use crate::ceremony::{RootPlan, TargetsPlan};
+use crate::envelope;
 
 /// One commit under way.
 pub(super) struct Signing<'a> {
     writer: &'a Writer,
     keyring: &'a Keyring,
     now: Timestamp,
+    /// What is in force from this commit on.
+    root: RootPlan,
+    targets: TargetsPlan,
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// What the new snapshot says of the roles that changed.
     meta: BTreeMap<RoleName, Json>,
 }
 
 impl<'a> Signing<'a> {
-    pub(super) fn new(writer: &'a Writer, keyring: &'a Keyring, now: Timestamp) -> Self {
-        Self { writer, keyring, now, files: BTreeMap::new(), meta: BTreeMap::new() }
+    pub(super) fn new(writer: &'a Writer, keyring: &'a Keyring, now: Timestamp) -> Result<Self, WriteError> {
+        let in_force = |role: RoleName| -> Result<DraftFile, WriteError> {
+            match writer.given.get(&role) {
+                Some(draft) => Ok(draft.clone()),
+                None => writer.current(&role),
+            }
+        };
+        let root = RootPlan::of(&in_force(RoleName::root())?)?;
+        let targets = TargetsPlan::of(&in_force(RoleName::targets())?)?;
+        Ok(Self { writer, keyring, now, root, targets, files: BTreeMap::new(), meta: BTreeMap::new() })
     }
 
     fn is_due(&self, role: &RoleName, expires: Timestamp) -> bool {
@@ -24,45 +36,96 @@ impl<'a> Signing<'a> {
 
     pub(super) fn sign_root(&mut self) -> Result<(), WriteError> {
         let role = RoleName::root();
-        let root = self.writer.trusted.root_body();
-        if !self.is_due(&role, root.header.expires) || self.signers(&role, root.role(&role)).is_err() {
+        let body = self.writer.trusted.root_body();
+        let before = RootPlan::of(&self.writer.current(&role)?)?.terms(&role);
+        let after = self.root.terms(&role);
+        if let Some(draft) = self.writer.given.get(&role) {
+            let mut draft = draft.clone();
+            for signer in self.keyring.signers(&role) {
+                draft.sign(signer);
+            }
+            draft.keep_valid(&[&before, &after]);
+            for terms in [&before, &after] {
+                self.check_signed(&draft, terms)?;
+            }
+            self.files.insert(draft.file_name(), draft.to_bytes());
             return Ok(());
         }
-        let mut signed = self.writer.stored(&role, root.header.version)?;
-        self.bump(&role, &mut signed, root.header.version);
-        let signers = self.signers(&role, root.role(&role))?;
-        let bytes = envelope::sign(&Json::Object(signed), &signers);
-        self.files.insert(format!("{}.root.json", root.header.version + 1), bytes);
+        let version = body.header.version;
+        if self.is_due(&role, body.header.expires) && self.keyring.reaches(&role, &after) {
+            let mut signed = self.writer.stored(&role, version)?;
+            self.bump(&role, &mut signed, version);
+            let bytes = envelope::sign(&Json::Object(signed), &self.keyring.named(&role, &after));
+            self.files.insert(format!("{}.root.json", version + 1), bytes);
+        }
         Ok(())
     }
 
-    /// `targets` and every delegated role that changed or is due.
+    /// `targets` and every delegated role that was given, changed, is due, or has other keys than before.
     pub(super) fn sign_roles(&mut self) -> Result<(), WriteError> {
-        let trusted = &self.writer.trusted;
         let top = RoleName::targets();
-        let targets = trusted.role_body(&top).ok_or_else(|| missing("targets.json"))?;
-        let by_root = (top.clone(), trusted.root_body().role(&top));
-        let delegated = targets.delegations.iter().map(|delegation| (delegation.name.clone(), &delegation.keys));
-        for (role, keys) in delegated.chain([by_root]) {
-            let body = trusted.role_body(&role).ok_or_else(|| missing(role.as_str()))?;
-            let pending = self.writer.pending.get(&role).filter(|entries| **entries != body.targets);
-            let signers = match (pending, self.is_due(&role, body.header.expires)) {
-                (None, false) => continue,
-                (Some(_), _) => self.signers(&role, keys)?,
-                // What this server cannot renew by itself is its owners' duty; their calendar warns them.
-                (None, true) => match self.signers(&role, keys) {
-                    Ok(signers) => signers,
-                    Err(_) => continue,
-                },
-            };
-            let mut signed = self.writer.stored(&role, body.header.version)?;
-            if let Some(entries) = pending {
-                signed.insert("targets".into(), encode_targets(entries)?);
+        let delegated = self.targets.delegations.iter();
+        let mut roles: Vec<(RoleName, Terms)> = delegated.map(|row| (row.role.clone(), row.terms.clone())).collect();
+        roles.push((top.clone(), self.root.terms(&top)));
+        for (role, terms) in roles {
+            match self.writer.given.get(&role) {
+                Some(draft) => self.take_given(draft.clone(), &terms)?,
+                None => self.sign_role(&role, &terms)?,
             }
-            self.bump(&role, &mut signed, body.header.version);
-            self.add(&role, body.header.version + 1, Json::Object(signed), &signers)?;
         }
         Ok(())
+    }
+
+    fn take_given(&mut self, mut draft: DraftFile, terms: &Terms) -> Result<(), WriteError> {
+        for signer in self.keyring.named(draft.role(), terms) {
+            draft.sign(&signer);
+        }
+        draft.keep_valid(&[terms]);
+        self.check_signed(&draft, terms)?;
+        self.add(&draft.role().clone(), draft.version(), draft.to_bytes())
+    }
+
+    fn check_signed(&self, draft: &DraftFile, terms: &Terms) -> Result<(), WriteError> {
+        match draft.missing(terms) {
+            0 => Ok(()),
+            missing => Err(WriteError::Unsigned { role: draft.role().clone(), missing, threshold: terms.threshold }),
+        }
+    }
+
+    fn sign_role(&mut self, role: &RoleName, terms: &Terms) -> Result<(), WriteError> {
+        let Some(body) = self.writer.trusted.role_body(role) else { return self.sign_first(role, terms) };
+        let version = body.header.version;
+        let pending = self.writer.pending.get(role).filter(|entries| **entries != body.targets);
+        // Without a ceremony the keys are those under which it was verified when it was loaded.
+        let is_ceremony = !self.writer.given.is_empty();
+        let still_verifies = !is_ceremony || self.writer.current(role)?.reaches(terms);
+        if pending.is_none() && still_verifies && !self.is_due(role, body.header.expires) {
+            return Ok(());
+        }
+        let signers = self.keyring.named(role, terms);
+        if (signers.len() as u64) < u64::from(terms.threshold) {
+            let missing = terms.threshold as usize - signers.len();
+            return match (pending, still_verifies) {
+                // What this server cannot renew by itself is its holders' duty; the calendar warns them.
+                (None, true) => Ok(()),
+                (None, false) => Err(WriteError::Unsigned { role: role.clone(), missing, threshold: terms.threshold }),
+                (Some(_), _) => {
+                    Err(WriteError::KeysMissing { role: role.clone(), held: signers.len(), threshold: terms.threshold })
+                }
+            };
+        }
+        let mut signed = self.writer.stored(role, version)?;
+        if let Some(entries) = pending {
+            signed.insert("targets".into(), encode_targets(entries)?);
+        }
+        self.bump(role, &mut signed, version);
+        self.add(role, version + 1, envelope::sign(&Json::Object(signed), &signers))
+    }
+
+    /// A role that targets delegates to from now on: empty, if this server may say so.
+    fn sign_first(&mut self, role: &RoleName, terms: &Terms) -> Result<(), WriteError> {
+        let draft = ReleasePlan::first(role.clone(), self.now).to_draft()?;
+        self.take_given(draft, terms)
     }
 
     /// The snapshot's meta entry for the timestamp: of a new one when a role changed or it is due, else the present one.
@@ -71,7 +134,9 @@ impl<'a> Signing<'a> {
         let trusted = &self.writer.trusted;
         let body = trusted.snapshot_body().ok_or_else(|| missing("snapshot.json"))?;
         let version = body.header.version;
-        if self.meta.is_empty() && !self.is_due(&role, body.header.expires) {
+        let terms = self.root.terms(&role);
+        let has_its_keys = RootPlan::of(&self.writer.current(&RoleName::root())?)?.terms(&role) == terms;
+        if self.meta.is_empty() && has_its_keys && !self.is_due(&role, body.header.expires) {
             let bytes =
                 &self.writer.files.get(&format!("{version}.snapshot.json")).ok_or_else(|| missing("snapshot"))?;
             return Ok(file_meta(version, bytes));
@@ -82,15 +147,15 @@ impl<'a> Signing<'a> {
             table.insert(format!("{name}.json"), meta);
         }
         self.bump(&role, &mut signed, version);
-        let signers = self.signers(&role, trusted.root_body().role(&role))?;
-        self.add(&role, version + 1, Json::Object(signed), &signers)?;
+        let bytes = envelope::sign(&Json::Object(signed), &self.signers(&role)?);
+        self.add(&role, version + 1, bytes)?;
         self.meta.remove(&role).ok_or_else(|| missing("snapshot").into())
     }
 
     pub(super) fn sign_timestamp(&mut self, snapshot: Json, lease: Duration) -> Result<(), WriteError> {
         let role = RoleName::timestamp();
         let trusted = &self.writer.trusted;
-        let signers = self.signers(&role, trusted.root_body().role(&role))?;
+        let signers = self.signers(&role)?;
         let tombstones = self.writer.entries(&RoleName::retractions());
         let version = trusted.timestamp_version() + 1;
         let signed = encode_timestamp(version, self.now, lease, snapshot, tombstones);
@@ -98,8 +163,7 @@ impl<'a> Signing<'a> {
         Ok(())
     }
 
-    fn add(&mut self, role: &RoleName, version: u64, signed: Json, signers: &[Signer]) -> Result<(), WriteError> {
-        let bytes = envelope::sign(&signed, signers);
+    fn add(&mut self, role: &RoleName, version: u64, bytes: Vec<u8>) -> Result<(), WriteError> {
         let length_max = if *role == RoleName::snapshot() { SNAPSHOT_BYTES_MAX } else { ROLE_BYTES_MAX };
         let length = bytes.len() as u64;
         if length > length_max {
@@ -115,19 +179,23 @@ impl<'a> Signing<'a> {
         signed.insert("expires".into(), json::text(self.now.plus(lifetime(role)).to_seconds_text()));
     }
 
-    /// The keys held here that the role names, if they reach its threshold.
-    fn signers(&self, role: &RoleName, keys: &envelope::RoleKeys) -> Result<Vec<Signer>, WriteError> {
-        let named = |signer: &&Signer| keys.keys.contains_key(&KeyId::of(&signer.public_key()));
-        let signers: Vec<Signer> = self.keyring.signers(role).iter().filter(named).cloned().collect();
-        if (signers.len() as u64) < u64::from(keys.threshold) {
-            return Err(WriteError::KeysMissing { role: role.clone(), held: signers.len(), threshold: keys.threshold });
+    /// The keys held here that the new root names for an online role, if they reach its threshold.
+    fn signers(&self, role: &RoleName) -> Result<Vec<Signer>, WriteError> {
+        let terms = self.root.terms(role);
+        let signers = self.keyring.named(role, &terms);
+        if (signers.len() as u64) < u64::from(terms.threshold) {
+            return Err(WriteError::KeysMissing {
+                role: role.clone(),
+                held: signers.len(),
+                threshold: terms.threshold,
+            });
         }
         Ok(signers)
     }
 }
 
 /// How long a role is valid from its signing.
-pub(super) fn lifetime(role: &RoleName) -> Duration {
+pub(crate) fn lifetime(role: &RoleName) -> Duration {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     match role.as_str() {
         "root" | "targets" => DAY * 365,
@@ -140,7 +208,7 @@ fn missing(file: &str) -> MetadataError {
     MetadataError::Missing { file: file.to_owned() }
 }
 
-pub(super) fn header(kind: &str, version: u64, expires: Timestamp) -> BTreeMap<String, Json> {
+pub(crate) fn header(kind: &str, version: u64, expires: Timestamp) -> BTreeMap<String, Json> {
     BTreeMap::from([
         ("_type".to_owned(), json::text(kind)),
         ("spec_version".to_owned(), json::text(SPEC_VERSION)),
@@ -161,7 +229,7 @@ pub(super) fn file_meta(version: u64, bytes: &[u8]) -> Json {
     ])
 }
 
-fn encode_targets(entries: &BTreeMap<TargetName, TargetEntry>) -> Result<Json, WriteError> {
+pub(crate) fn encode_targets(entries: &BTreeMap<TargetName, TargetEntry>) -> Result<Json, WriteError> {
     let mut rows = BTreeMap::new();
     for (target, entry) in entries {
         let mut row = BTreeMap::from([
@@ -185,8 +253,7 @@ pub(super) fn encode_timestamp(
     snapshot: Json,
     tombstones: Option<&BTreeMap<TargetName, TargetEntry>>,
 ) -> Json {
-    let serials = tombstones.into_iter().flatten().filter_map(|(target, _)| target.file().parse::<u64>().ok());
-    let (count, serial) = serials.fold((0, 0), |(count, highest), serial| (count + 1, highest.max(serial)));
+    let (count, serial) = tombstones.map(archive::totals).unwrap_or_default();
     let mut signed = header("timestamp", version, now.plus(lease));
     signed.insert("meta".into(), json::object([("snapshot.json", snapshot)]));
     signed.insert("x-issued".into(), Json::Unsigned(now.as_millis()));
