@@ -1,15 +1,15 @@
 //! The outer shape of every metadata file: `{"signatures": [...], "signed": {...}}`, and the counting of signatures.
 
 use crate::json::{self, Json};
-use crate::signer::verify_ed25519;
-use crate::{KeyId, MetadataError, RoleName, RoleVersion, Signer};
+use crate::key::PublicKey;
+use crate::{KeyId, MetadataError, Profile, RoleName, RoleVersion, Signer};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Signatures in one file: three holders, old and new, and room.
 const SIGNATURES_MAX: usize = 32;
 
 /// Public keys by id.
-pub(crate) type Keys = BTreeMap<KeyId, [u8; 32]>;
+pub(crate) type Keys = BTreeMap<KeyId, PublicKey>;
 
 /// Who may sign a role, and how many of them must. Holds the keys themselves, so that a changed key is a changed value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,23 +23,25 @@ pub(crate) struct Unverified {
     role: RoleName,
     signed: Json,
     canonical: Vec<u8>,
-    signatures: BTreeMap<String, [u8; 64]>,
+    /// By key id. Empty where a foreign file holds no signature that can be read.
+    signatures: BTreeMap<String, Vec<u8>>,
 }
 
 impl Unverified {
     /// Reads `bytes`, whose length the caller has checked already.
-    pub(crate) fn parse(role: &RoleName, bytes: &[u8]) -> Result<Self, MetadataError> {
+    pub(crate) fn parse(role: &RoleName, bytes: &[u8], profile: Profile) -> Result<Self, MetadataError> {
         let value = json::parse(bytes).map_err(|reason| MetadataError::NotJson { role: role.clone(), reason })?;
         let Json::Object(mut members) = value else {
             return Err(malformed(role, "$", "not an object"));
         };
         let signed = members.remove("signed").ok_or_else(|| malformed(role, "signed", "missing"))?;
         let signatures = members.remove("signatures").ok_or_else(|| malformed(role, "signatures", "missing"))?;
-        if let Some(key) = members.keys().next() {
+        if let Some(key) = members.keys().next().filter(|_| profile == Profile::Strict) {
             return Err(malformed(role, key, "not a member of a metadata file"));
         }
         let canonical = signed.canonical();
-        Ok(Self { role: role.clone(), signed, canonical, signatures: read_signatures(role, &signatures)? })
+        let signatures = read_signatures(role, &signatures, profile)?;
+        Ok(Self { role: role.clone(), signed, canonical, signatures })
     }
 
     /// The signed part, for reading the keys of a root that is checked by them.
@@ -49,12 +51,12 @@ impl Unverified {
 
     /// Counts the distinct keys whose signature verifies (specification 1.0.34, section 4.2.1 and 5.3.4).
     pub(crate) fn check_threshold(&self, keys: &RoleKeys, by: RoleVersion) -> Result<(), MetadataError> {
-        let verified: BTreeSet<&[u8; 32]> = self
+        let verified: BTreeSet<&PublicKey> = self
             .signatures
             .iter()
             .filter_map(|(keyid, signature)| {
                 let key = keys.keys.get(&KeyId(keyid.clone()))?;
-                verify_ed25519(key, &self.canonical, signature).ok().map(|()| key)
+                key.is_verified(&self.canonical, signature).then_some(key)
             })
             .collect();
         let valid = u32::try_from(verified.len()).unwrap_or(u32::MAX);
@@ -91,7 +93,11 @@ pub(crate) fn sign(signed: &Json, signers: &[Signer]) -> Vec<u8> {
     json::object([("signatures", Json::Array(signatures)), ("signed", signed.clone())]).to_bytes()
 }
 
-fn read_signatures(role: &RoleName, value: &Json) -> Result<BTreeMap<String, [u8; 64]>, MetadataError> {
+fn read_signatures(
+    role: &RoleName,
+    value: &Json,
+    profile: Profile,
+) -> Result<BTreeMap<String, Vec<u8>>, MetadataError> {
     let Json::Array(items) = value else {
         return Err(malformed(role, "signatures", "not an array"));
     };
@@ -104,13 +110,18 @@ fn read_signatures(role: &RoleName, value: &Json) -> Result<BTreeMap<String, [u8
         let Json::Object(members) = item else {
             return Err(malformed(role, at(), "not an object"));
         };
-        let (Some(Json::Text(keyid)), Some(Json::Text(signature)), 2) =
-            (members.get("keyid"), members.get("sig"), members.len())
-        else {
-            return Err(malformed(role, at(), "not exactly keyid and sig"));
+        let (Some(Json::Text(keyid)), Some(Json::Text(signature))) = (members.get("keyid"), members.get("sig")) else {
+            return Err(malformed(role, at(), "not keyid and sig"));
         };
-        let signature = lower_hex::<64>(signature)
-            .ok_or_else(|| malformed(role, at(), "sig is not 128 lower-case hexadecimal characters"))?;
+        let signature = match profile {
+            Profile::Strict if members.len() != 2 => {
+                return Err(malformed(role, at(), "not exactly keyid and sig"));
+            }
+            Profile::Strict => lower_hex::<64>(signature)
+                .map(Vec::from)
+                .ok_or_else(|| malformed(role, at(), "sig is not 128 lower-case hexadecimal characters"))?,
+            Profile::Foreign => hex::decode(signature).unwrap_or_default(),
+        };
         if signatures.insert(keyid.clone(), signature).is_some() {
             return Err(MetadataError::DuplicateSignature { role: role.clone(), keyid: cut(keyid) });
         }

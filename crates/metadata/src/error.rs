@@ -52,6 +52,12 @@ pub enum MetadataError {
         /// What was signed.
         expected: Sha256,
     },
+    /// Not the bytes that a foreign repository's metadata names, by a hash other than SHA-256.
+    #[error("{role}: the bytes are not the ones that the signed metadata names")]
+    OtherBytes {
+        /// Which role.
+        role: RoleName,
+    },
     /// Not JSON, or JSON that two parsers may read in two ways: a duplicate key, a float, nested too deeply.
     #[error("{role}: {reason}")]
     NotJson {
@@ -157,7 +163,7 @@ pub enum MetadataError {
         role: RoleName,
     },
     /// The snapshot does not list a role that targets delegates to.
-    #[error("snapshot: does not list {role}, which targets delegates to")]
+    #[error("snapshot: does not list {role}, which is delegated to")]
     NotInSnapshot {
         /// Which role.
         role: RoleName,
@@ -169,6 +175,14 @@ pub enum MetadataError {
         role: RoleName,
         /// From where.
         parent: RoleName,
+    },
+    /// A look-up met more delegations than it may follow.
+    #[error("looking for {target:?} leads through more than {max} delegations")]
+    TooManyDelegations {
+        /// What was looked for.
+        target: String,
+        /// The bound.
+        max: usize,
     },
     /// Its time is over.
     #[error("{role}: expired at {expired_at}")]

@@ -3,20 +3,21 @@
 /// Whether `path` is one of the paths that `pattern` means.
 pub(crate) fn is_match(pattern: &str, path: &str) -> bool {
     pattern.split('/').count() == path.split('/').count()
-        && pattern.split('/').zip(path.split('/')).all(|(pattern, part)| segment(pattern.as_bytes(), part.as_bytes()))
+        && pattern.split('/').zip(path.split('/')).all(|(pattern, part)| segment(pattern, part))
 }
 
 /// Greedy with one point of return, so O(pattern x text) and no recursion.
-fn segment(pattern: &[u8], text: &[u8]) -> bool {
+fn segment(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {
         match pattern.get(p) {
-            Some(b'*') => {
+            Some('*') => {
                 retry = Some((p + 1, t));
                 p += 1;
             }
-            Some(&byte) if byte == b'?' || byte == text[t] => {
+            Some(&c) if c == '?' || c == text[t] => {
                 p += 1;
                 t += 1;
             }
@@ -30,7 +31,7 @@ fn segment(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
-    pattern[p..].iter().all(|&byte| byte == b'*')
+    pattern[p..].iter().all(|&c| c == '*')
 }
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ mod tests {
             ("*", "fleet/roster", false),
             ("a*b*c", "axxbyybzc", true),
             ("a*b*c", "axxbyyb", false),
+            ("foo-?.tgz", "foo-é.tgz", true),
             ("", "a", false),
         ] {
             assert_eq!(is_match(pattern, path), expected, "{pattern} {path}");

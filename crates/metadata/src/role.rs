@@ -63,6 +63,14 @@ impl RoleName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A role of a foreign repository: any text of at most 256 bytes that is not empty.
+    pub(crate) fn foreign(text: &str) -> Result<Self, RoleNameError> {
+        match (1..=256).contains(&text.len()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(RoleNameError(text.chars().take(80).collect())),
+        }
+    }
 }
 
 impl FromStr for RoleName {

@@ -17,6 +17,9 @@ use std::fmt;
 use std::sync::Arc;
 
 mod advance;
+mod lookup;
+
+pub use lookup::{ForeignTarget, Lookup, percent_encoded};
 
 /// Largest root.
 pub(crate) const ROOT_BYTES_MAX: u64 = 64 << 10;
@@ -26,15 +29,21 @@ pub(crate) const TIMESTAMP_BYTES_MAX: u64 = 4 << 10;
 pub(crate) const SNAPSHOT_BYTES_MAX: u64 = 512 << 10;
 /// Largest targets or delegated role.
 pub(crate) const ROLE_BYTES_MAX: u64 = 1 << 20;
+/// Largest files of a foreign repository, by role: those of python-tuf.
+const FOREIGN_BYTES_MAX: [(&str, u64); 3] = [("root", 512_000), ("timestamp", 16_384), ("snapshot", 2_000_000)];
+const FOREIGN_ROLE_BYTES_MAX: u64 = 5_000_000;
 /// Roots followed in one walk: more than a rotation a week for four years.
 const ROOTS_MAX: usize = 256;
 
 /// Which rules a repository is held to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Profile {
     /// Our own repository: Ed25519, one SHA-256, key id is the hash of its key, flat terminating delegations.
     Strict,
+    /// Any repository by the letter of the specification: ECDSA and RSA too, nested delegations, optional lengths and
+    /// hashes, members unknown to us. What such a repository does not say (`x-repo-id`, `x-issued`, retractions) is empty
+    /// or zero, and it has no [`crate::View`].
+    Foreign,
 }
 
 /// Whether a file said something new.
@@ -57,6 +66,8 @@ pub struct Wanted {
     pub sha256: Option<Sha256>,
     /// Its role.
     pub role: RoleName,
+    /// Who delegates to it; `root` for the four roles on top.
+    pub(crate) parent: RoleName,
 }
 
 /// The outcome of [`Trusted::apply`].
@@ -71,6 +82,7 @@ pub struct Applied {
 /// Verified metadata of one repository. Cloning is cheap; shells work on a clone and keep it when it is complete.
 #[derive(Clone)]
 pub struct Trusted {
+    profile: Profile,
     /// From the first that was trusted to the newest, without gaps.
     roots: BTreeMap<u64, Arc<[u8]>>,
     root: Arc<Root>,
@@ -97,8 +109,14 @@ impl<T> Held<T> {
 
 impl Held<Targets> {
     fn is_as_in(&self, meta: &FileMeta) -> bool {
-        self.body.header.version == meta.version && self.sha256 == meta.sha256
+        self.body.header.version == meta.version && is_of(self, meta)
     }
+}
+
+/// Whether the bytes held are the ones that `meta` means, where it says so.
+fn is_of<T>(held: &Held<T>, meta: &FileMeta) -> bool {
+    meta.length.is_none_or(|length| length == held.bytes.len() as u64)
+        && meta.hashes.is_of_hashed(&held.sha256, &held.bytes)
 }
 
 /// Versions only: the files would fill a log.
@@ -119,13 +137,12 @@ impl Trusted {
     /// Begins with a root that the caller trusts already (by its hash in a token, or because it was stored).
     pub fn new(root: &[u8], profile: Profile) -> Result<Self, MetadataError> {
         let role = RoleName::root();
-        check_size(&role, root, ROOT_BYTES_MAX)?;
-        let file = Unverified::parse(&role, root)?;
-        let body = Root::parse(file.danger_unverified())?;
+        check_size(&role, root, bytes_max(&role, profile))?;
+        let file = Unverified::parse(&role, root, profile)?;
+        let body = Root::parse(file.danger_unverified(), profile)?;
         file.check_threshold(body.role(&role), version_of(&role, &body.header))?;
-        // Every check below is the strict one; a foreign profile widens body and envelope, not this file.
-        let Profile::Strict = profile;
         Ok(Self {
+            profile,
             roots: BTreeMap::from([(body.header.version, root.into())]),
             root: Arc::new(body),
             timestamp: None,
@@ -214,9 +231,10 @@ impl Trusted {
     pub fn next_root(&self) -> Wanted {
         Wanted {
             file: format!("{}.root.json", self.root_version() + 1),
-            length_max: ROOT_BYTES_MAX,
+            length_max: bytes_max(&RoleName::root(), self.profile),
             sha256: None,
             role: RoleName::root(),
+            parent: RoleName::root(),
         }
     }
 
@@ -224,24 +242,29 @@ impl Trusted {
     pub fn next_timestamp(&self) -> Wanted {
         Wanted {
             file: "timestamp.json".into(),
-            length_max: TIMESTAMP_BYTES_MAX,
+            length_max: bytes_max(&RoleName::timestamp(), self.profile),
             sha256: None,
             role: RoleName::timestamp(),
+            parent: RoleName::root(),
         }
     }
 
-    /// The files that are missing for what the newest timestamp says; empty: complete, or no timestamp yet.
+    /// The files that are missing for what the newest timestamp says; empty: complete, or no timestamp yet. Delegated
+    /// roles of a foreign repository are not among them: [`Trusted::find`] asks for those that it needs.
     pub fn next_needed(&self) -> Vec<Wanted> {
         let Some(timestamp) = &self.timestamp else { return Vec::new() };
         let meta = timestamp.body.snapshot;
         let Some(snapshot) = self.current_snapshot() else {
-            return vec![wanted(&RoleName::snapshot(), &meta)];
+            return vec![self.wanted(&RoleName::snapshot(), &RoleName::root(), &meta)];
         };
         let role = RoleName::targets();
         let meta = snapshot.meta.get(&role).expect("a parsed snapshot lists targets");
         let Some(targets) = self.targets.as_ref().filter(|held| held.is_as_in(meta)) else {
-            return vec![wanted(&role, meta)];
+            return vec![self.wanted(&role, &RoleName::root(), meta)];
         };
+        if self.profile == Profile::Foreign {
+            return Vec::new();
+        }
         targets
             .body
             .delegations
@@ -249,7 +272,7 @@ impl Trusted {
             .filter_map(|delegation| {
                 let meta = snapshot.meta.get(&delegation.name)?;
                 let held = self.delegated.get(&(role.clone(), delegation.name.clone()));
-                (!held.is_some_and(|held| held.is_as_in(meta))).then(|| wanted(&delegation.name, meta))
+                (!held.is_some_and(|held| held.is_as_in(meta))).then(|| self.wanted(&delegation.name, &role, meta))
             })
             .collect()
     }
@@ -264,8 +287,7 @@ impl Trusted {
             "root" => self.update_root(bytes),
             "timestamp" => self.take_timestamp(bytes, now),
             "snapshot" => self.take_snapshot(bytes, now),
-            "targets" => self.take_role(&wanted.role, &RoleName::root(), bytes, now),
-            _ => self.take_role(&wanted.role, &RoleName::targets(), bytes, now),
+            _ => self.take_role(&wanted.role, &wanted.parent, bytes, now),
         }
     }
 
@@ -278,7 +300,7 @@ impl Trusted {
     fn current_snapshot(&self) -> Option<&Snapshot> {
         let meta = &self.timestamp.as_ref()?.body.snapshot;
         let held = self.snapshot.as_ref()?;
-        (held.body.header.version == meta.version && held.sha256 == meta.sha256).then_some(&*held.body)
+        (held.body.header.version == meta.version && is_of(held, meta)).then_some(&*held.body)
     }
 
     /// Until when this may be served and installed from: the earliest `expires` of all roles, as a rule the timestamp's.
@@ -320,6 +342,17 @@ impl Trusted {
         versions
     }
 
+    /// Every role with the time when it runs out.
+    pub fn expiries(&self) -> Vec<(RoleName, Timestamp)> {
+        let mut expiries = vec![(RoleName::root(), self.root.header.expires)];
+        expiries.extend(self.timestamp.iter().map(|held| (RoleName::timestamp(), held.body.header.expires)));
+        expiries.extend(self.snapshot.iter().map(|held| (RoleName::snapshot(), held.body.header.expires)));
+        expiries.extend(self.targets.iter().map(|held| (RoleName::targets(), held.body.header.expires)));
+        let delegated = self.delegated.iter();
+        expiries.extend(delegated.map(|((_, role), held)| (role.clone(), held.body.header.expires)));
+        expiries
+    }
+
     /// `x-profile` of root.
     pub fn repository_profile(&self) -> RepositoryProfile {
         self.root.profile
@@ -335,18 +368,37 @@ impl Trusted {
         let mut files: Vec<(String, Arc<[u8]>)> =
             self.roots.iter().map(|(version, bytes)| (format!("{version}.root.json"), bytes.clone())).collect();
         for ((_, role), held) in &self.delegated {
-            files.push((format!("{}.{role}.json", held.body.header.version), held.bytes.clone()));
+            files.push((self.file_name(role, held.body.header.version), held.bytes.clone()));
         }
         if let Some(held) = &self.targets {
-            files.push((format!("{}.targets.json", held.body.header.version), held.bytes.clone()));
+            files.push((self.file_name(&RoleName::targets(), held.body.header.version), held.bytes.clone()));
         }
         if let Some(held) = &self.snapshot {
-            files.push((format!("{}.snapshot.json", held.body.header.version), held.bytes.clone()));
+            files.push((self.file_name(&RoleName::snapshot(), held.body.header.version), held.bytes.clone()));
         }
         if let Some(held) = &self.timestamp {
             files.push(("timestamp.json".to_owned(), held.bytes.clone()));
         }
         files
+    }
+
+    fn wanted(&self, role: &RoleName, parent: &RoleName, meta: &FileMeta) -> Wanted {
+        let length_max = bytes_max(role, self.profile);
+        Wanted {
+            file: self.file_name(role, meta.version),
+            length_max: meta.length.map_or(length_max, |length| length.min(length_max)),
+            sha256: meta.hashes.sha256,
+            role: role.clone(),
+            parent: parent.clone(),
+        }
+    }
+
+    /// `N.<role>.json`; without the version where a foreign repository does not keep old files.
+    fn file_name(&self, role: &RoleName, version: u64) -> String {
+        match self.root.is_consistent {
+            true => format!("{version}.{}.json", percent_encoded(role.as_str())),
+            false => format!("{}.json", percent_encoded(role.as_str())),
+        }
     }
 
     pub(crate) fn root_body(&self) -> &Root {
@@ -372,16 +424,11 @@ impl Trusted {
     }
 }
 
-fn wanted(role: &RoleName, meta: &FileMeta) -> Wanted {
-    Wanted {
-        file: format!("{}.{role}.json", meta.version),
-        length_max: meta.length.min(bytes_max(role)),
-        sha256: Some(meta.sha256),
-        role: role.clone(),
+fn bytes_max(role: &RoleName, profile: Profile) -> u64 {
+    if profile == Profile::Foreign {
+        let found = FOREIGN_BYTES_MAX.iter().find(|(name, _)| *name == role.as_str());
+        return found.map_or(FOREIGN_ROLE_BYTES_MAX, |(_, bytes)| *bytes);
     }
-}
-
-fn bytes_max(role: &RoleName) -> u64 {
     match role.as_str() {
         "root" => ROOT_BYTES_MAX,
         "timestamp" => TIMESTAMP_BYTES_MAX,
@@ -403,17 +450,20 @@ fn version_of(role: &RoleName, header: &Header) -> RoleVersion {
 }
 
 /// Size, length and hash, in this order and before any parsing (specification, sections 5.5.1, 5.5.2, 5.6.2).
-fn check_bytes(role: &RoleName, bytes: &[u8], meta: &FileMeta) -> Result<(), MetadataError> {
-    check_size(role, bytes, bytes_max(role))?;
+fn check_bytes(role: &RoleName, bytes: &[u8], meta: &FileMeta, profile: Profile) -> Result<(), MetadataError> {
+    check_size(role, bytes, bytes_max(role, profile))?;
     let length = bytes.len() as u64;
-    if length != meta.length {
-        return Err(MetadataError::WrongLength { role: role.clone(), length, expected: meta.length });
+    if let Some(expected) = meta.length.filter(|expected| *expected != length) {
+        return Err(MetadataError::WrongLength { role: role.clone(), length, expected });
     }
     let found = sha256(bytes);
-    if found != meta.sha256 {
-        return Err(MetadataError::WrongHash { role: role.clone(), found, expected: meta.sha256 });
+    if let Some(expected) = meta.hashes.sha256.filter(|expected| *expected != found) {
+        return Err(MetadataError::WrongHash { role: role.clone(), found, expected });
     }
-    Ok(())
+    match meta.hashes.is_of_hashed(&found, bytes) {
+        true => Ok(()),
+        false => Err(MetadataError::OtherBytes { role: role.clone() }),
+    }
 }
 
 fn check_version(role: &RoleName, found: u64, expected: u64) -> Result<(), MetadataError> {
@@ -431,11 +481,11 @@ fn check_expiry(role: &RoleName, header: &Header, now: Option<Timestamp>) -> Res
 }
 
 /// A file's version and hash against the ones known before: never older, never other bytes under one version.
-fn check_forward(role: &RoleName, found: &FileMeta, known: &FileMeta) -> Result<(), MetadataError> {
+fn check_forward(role: &RoleName, found: &FileMeta, known: &FileMeta, profile: Profile) -> Result<(), MetadataError> {
     if found.version < known.version {
         return Err(MetadataError::Rollback { role: role.clone(), found: found.version, trusted: known.version });
     }
-    if found.version == known.version && found.sha256 != known.sha256 {
+    if found.version == known.version && found.hashes != known.hashes && profile == Profile::Strict {
         return Err(MetadataError::SameVersionOtherBytes { role: role.clone(), version: found.version });
     }
     Ok(())

@@ -364,7 +364,7 @@ fn a_snapshot_can_neither_drop_a_role_nor_lack_a_delegated_one() {
     let (_, _, _, mut forge) = scene();
     forge.edit("snapshot", drop_role).relink(&[]);
     let error = forge.verify_from_root(at(3)).unwrap_err();
-    assert_eq!(error.to_string(), "snapshot: does not list retractions, which targets delegates to");
+    assert_eq!(error.to_string(), "snapshot: does not list retractions, which is delegated to");
 }
 
 #[test]

@@ -9,10 +9,10 @@ impl Trusted {
     /// the way back after an attacker moved versions far ahead with stolen keys (section 5.3.11).
     pub fn update_root(&mut self, bytes: &[u8]) -> Result<Change, MetadataError> {
         let role = RoleName::root();
-        check_size(&role, bytes, ROOT_BYTES_MAX)?;
-        let file = Unverified::parse(&role, bytes)?;
+        check_size(&role, bytes, bytes_max(&role, self.profile))?;
+        let file = Unverified::parse(&role, bytes, self.profile)?;
         let signed = file.verify(self.root.role(&role), version_of(&role, &self.root.header))?;
-        let body = Root::parse(signed)?;
+        let body = Root::parse(signed, self.profile)?;
         file.check_threshold(body.role(&role), version_of(&role, &body.header))?;
         if body.header.version < self.root.header.version {
             return Err(MetadataError::Rollback {
@@ -62,13 +62,18 @@ impl Trusted {
         let root = RoleName::root();
         self.check_floor(&root, self.root.header.version)?;
         check_expiry(&root, &self.root.header, now)?;
-        check_size(&role, bytes, TIMESTAMP_BYTES_MAX)?;
-        let file = Unverified::parse(&role, bytes)?;
-        let body = TimestampBody::parse(file.verify(self.root.role(&role), version_of(&root, &self.root.header))?)?;
+        check_size(&role, bytes, bytes_max(&role, self.profile))?;
+        let file = Unverified::parse(&role, bytes, self.profile)?;
+        let signed = file.verify(self.root.role(&role), version_of(&root, &self.root.header))?;
+        let body = TimestampBody::parse(signed, self.profile)?;
         self.check_floor(&role, body.header.version)?;
         self.check_floor(&RoleName::snapshot(), body.snapshot.version)?;
         if let Some(held) = &self.timestamp {
-            check_timestamp_forward(&body, bytes, held)?;
+            // A foreign timestamp of the version that is held already says nothing (specification, section 5.4.3.1).
+            if self.profile == Profile::Foreign && body.header.version == held.body.header.version {
+                return Ok(Change::Same);
+            }
+            check_timestamp_forward(&body, bytes, held, self.profile)?;
         }
         check_expiry(&role, &body.header, now)?;
         if self.timestamp.as_ref().is_some_and(|held| *held.bytes == *bytes) {
@@ -87,10 +92,8 @@ impl Trusted {
         let role = RoleName::snapshot();
         let timestamp = self.timestamp.as_ref().ok_or_else(|| out_of_order(&role, RoleName::timestamp()))?;
         let meta = timestamp.body.snapshot;
-        check_bytes(&role, bytes, &meta)?;
-        let file = Unverified::parse(&role, bytes)?;
-        let by = version_of(&RoleName::root(), &self.root.header);
-        let body = Snapshot::parse(file.verify(self.root.role(&role), by)?)?;
+        check_bytes(&role, bytes, &meta, self.profile)?;
+        let body = self.verified_snapshot(bytes)?;
         check_version(&role, body.header.version, meta.version)?;
         for (name, meta) in &body.meta {
             self.check_floor(name, meta.version)?;
@@ -98,7 +101,7 @@ impl Trusted {
         if let Some(held) = &self.snapshot {
             for (name, known) in &held.body.meta {
                 let found = body.meta.get(name).ok_or_else(|| MetadataError::RoleDropped { role: name.clone() })?;
-                check_forward(name, found, known)?;
+                check_forward(name, found, known, self.profile)?;
             }
         }
         check_expiry(&role, &body.header, now)?;
@@ -107,6 +110,13 @@ impl Trusted {
         }
         self.snapshot = Some(Held::new(bytes, body));
         Ok(Change::Newer)
+    }
+
+    pub(super) fn verified_snapshot(&self, bytes: &[u8]) -> Result<Snapshot, MetadataError> {
+        let role = RoleName::snapshot();
+        let file = Unverified::parse(&role, bytes, self.profile)?;
+        let by = version_of(&RoleName::root(), &self.root.header);
+        Snapshot::parse(file.verify(self.root.role(&role), by)?, self.profile)
     }
 
     /// `targets` (parent `root`) or a role that `parent` delegates to, in the version that the snapshot names
@@ -131,18 +141,21 @@ impl Trusted {
         let snapshot = self.current_snapshot().ok_or_else(|| out_of_order(role, RoleName::snapshot()))?;
         let (keys, by) = self.keys_for(role, parent, snapshot)?;
         let meta = snapshot.meta.get(role).ok_or_else(|| MetadataError::NotInSnapshot { role: role.clone() })?;
-        check_bytes(role, bytes, meta)?;
-        let body = Targets::parse(role, Unverified::parse(role, bytes)?.verify(keys, by)?)?;
+        check_bytes(role, bytes, meta, self.profile)?;
+        self.check_one_meaning(role, meta, bytes)?;
+        let file = Unverified::parse(role, bytes, self.profile)?;
+        let body = Targets::parse(role, file.verify(keys, by)?, self.profile)?;
         check_version(role, body.header.version, meta.version)?;
         check_expiry(role, &body.header, now)?;
         for delegation in &body.delegations {
-            if !snapshot.meta.contains_key(&delegation.name) {
+            if self.profile == Profile::Strict && !snapshot.meta.contains_key(&delegation.name) {
                 return Err(MetadataError::NotInSnapshot { role: delegation.name.clone() });
             }
         }
         let held = Held::new(bytes, body);
+        self.drop_what_is_delegated_otherwise(role, parent, &held.body);
         let known = match *parent == RoleName::root() {
-            true => self.replace_targets(held),
+            true => self.targets.replace(held),
             false => self.delegated.insert((parent.clone(), role.clone()), held),
         };
         Ok(if known.is_some_and(|known| *known.bytes == *bytes) { Change::Same } else { Change::Newer })
@@ -160,28 +173,40 @@ impl Trusted {
         if *parent == RoleName::root() && *role == targets {
             return Ok((self.root.role(role), version_of(parent, &self.root.header)));
         }
-        if *parent != targets {
+        let is_top = *parent == targets;
+        if !is_top && self.profile == Profile::Strict {
             return Err(not_delegated());
         }
-        let meta = snapshot.meta.get(&targets).ok_or_else(not_delegated)?;
-        let held = self
-            .targets
-            .as_ref()
-            .filter(|held| held.is_as_in(meta))
-            .ok_or_else(|| out_of_order(role, targets.clone()))?;
-        let delegation = held.body.delegation(role).ok_or_else(not_delegated)?;
-        Ok((&delegation.keys, version_of(&targets, &held.body.header)))
+        let meta = snapshot.meta.get(parent).ok_or_else(not_delegated)?;
+        let delegators = self.delegated.iter().filter(|((_, name), _)| name == parent).map(|(_, held)| held);
+        let mut held = self.targets.iter().filter(|_| is_top).chain(delegators).filter(|held| held.is_as_in(meta));
+        let held = held.next().ok_or_else(|| out_of_order(role, parent.clone()))?;
+        let keys = held.body.keys_of(role).ok_or_else(not_delegated)?;
+        Ok((keys, version_of(parent, &held.body.header)))
     }
 
-    /// Delegated roles stay only where the new targets delegates to them with the same keys.
-    fn replace_targets(&mut self, held: Held<Targets>) -> Option<Held<Targets>> {
-        let known = self.targets.replace(held.clone());
-        self.delegated.retain(|(_, role), _| {
-            let keys = held.body.delegation(role).map(|found| &found.keys);
-            let keys_before = known.as_ref().and_then(|known| known.body.delegation(role)).map(|found| &found.keys);
-            keys.is_some() && keys == keys_before
+    /// Roles that `delegator` delegates to stay only where its new version does so with the same keys.
+    fn drop_what_is_delegated_otherwise(&mut self, delegator: &RoleName, parent: &RoleName, next: &Targets) {
+        let known = match *parent == RoleName::root() {
+            true => self.targets.as_ref(),
+            false => self.delegated.get(&(parent.clone(), delegator.clone())),
+        };
+        let known = known.map(|held| held.body.clone());
+        self.delegated.retain(|(by, role), _| {
+            let keys = next.keys_of(role);
+            let keys_before = known.as_ref().and_then(|known| known.keys_of(role));
+            by != delegator || (keys.is_some() && keys == keys_before)
         });
-        known
+    }
+
+    /// Where a snapshot names no hashes, two delegators of one role may be shown two files of one version. They must be
+    /// one file, so that it does not matter by which path a role below it is reached.
+    fn check_one_meaning(&self, role: &RoleName, meta: &FileMeta, bytes: &[u8]) -> Result<(), MetadataError> {
+        let mut others = self.delegated.iter().filter(|((_, name), held)| name == role && held.is_as_in(meta));
+        match others.all(|(_, held)| *held.bytes == *bytes) {
+            true => Ok(()),
+            false => Err(MetadataError::SameVersionOtherBytes { role: role.clone(), version: meta.version }),
+        }
     }
 
     fn check_floor(&self, role: &RoleName, found: u64) -> Result<(), MetadataError> {
@@ -198,6 +223,7 @@ fn check_timestamp_forward(
     body: &TimestampBody,
     bytes: &[u8],
     held: &Held<TimestampBody>,
+    profile: Profile,
 ) -> Result<(), MetadataError> {
     let role = RoleName::timestamp();
     let known = &held.body;
@@ -207,7 +233,7 @@ fn check_timestamp_forward(
     if body.header.version == known.header.version && *held.bytes != *bytes {
         return Err(MetadataError::SameVersionOtherBytes { role, version: body.header.version });
     }
-    check_forward(&RoleName::snapshot(), &body.snapshot, &known.snapshot)?;
+    check_forward(&RoleName::snapshot(), &body.snapshot, &known.snapshot, profile)?;
     if body.issued_at < known.issued_at {
         return Err(MetadataError::IssuedBackwards { found: body.issued_at, trusted: known.issued_at });
     }
