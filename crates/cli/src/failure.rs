@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// Exit codes, as `sluice --help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// The server answered with a problem.
+    /// The server answered with a problem; for `tuf-client`, whatever it did not accept.
     Refused = 1,
     /// The command line, the address or the credentials cannot be used; nothing was changed.
     Usage = 2,
@@ -38,6 +38,9 @@ pub enum Failure {
     /// The server or the way to it.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// `tuf-client` knows only accepted and refused.
+    #[error(transparent)]
+    Tuf(#[from] crate::commands::TufError),
     /// Whoever read our output has gone; not worth a word.
     #[error("the output was closed")]
     OutputClosed,
@@ -59,6 +62,7 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::File { .. } | Self::OutputClosed => Exit::File,
+            Self::Tuf(_) => Exit::Refused,
             Self::Client(error) if error.problem().is_some() => Exit::Refused,
             Self::Client(error) if error.is_connection() => Exit::Unreachable,
             Self::Client(error) => match error.blame() {

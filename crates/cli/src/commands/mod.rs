@@ -18,7 +18,10 @@ mod ring;
 mod site;
 mod status;
 mod token;
+mod tuf_client;
 mod whoami;
+
+pub use tuf_client::TufError;
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
@@ -64,6 +67,8 @@ pub enum Command {
     Explain(explain::Group),
     /// List who did what.
     Audit(audit::List),
+    /// Verify and download from any TUF repository.
+    TufClient(tuf_client::TufClient),
     /// Print a completion script for a shell.
     Completions(completions::Print),
 }
@@ -75,6 +80,7 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
     match arguments.command {
         Command::Login(command) => command.run(&given, output).await,
         Command::Completions(command) => command.run(output),
+        Command::TufClient(command) => command.run().await,
         Command::Whoami(command) => command.run(&client()?, output).await,
         Command::Status(command) => command.run(&client()?, output).await,
         Command::Publish(command) => command.run(&client()?, output).await,
