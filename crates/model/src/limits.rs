@@ -21,5 +21,11 @@ pub const REPORT_BYTES_MAX: usize = 16 << 10;
 pub const REPORTS_PER_BATCH_MAX: usize = 100;
 /// Reports that a node keeps for the repo server: 100,000 of about 1 KiB are 100 MB.
 pub const SPOOL_REPORTS_MAX: u64 = 100_000;
+/// Members that are banned at once: more than any site has nodes; a row takes some 500 bytes.
+pub const BANS_MAX: usize = 1_024;
 /// Longest reason, note or name for people, in characters.
 pub const TEXT_CHARS_MAX: usize = 1_000;
+/// Suspensions in force at once: more is no suspension of something but a fleet that should be stopped whole.
+pub const SUSPENSIONS_MAX: usize = 500;
+/// Tombstones that a node or agent keeps apart from archives before the oldest are folded.
+pub const TOMBSTONES_LISTED_MAX: usize = 1_000;

@@ -187,6 +187,7 @@ mod tests {
             reason: "it eats files".into(),
             by: "bob".parse().unwrap(),
             at: Timestamp::from_millis(10),
+            approved: Default::default(),
         };
         store
             .write(|tx| {

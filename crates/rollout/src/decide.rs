@@ -4,13 +4,16 @@
 //!
 //! Invariants
 //! - Nothing that a tombstone names is ever installed.
-//! - Nothing is installed outside the lease; going back from a retracted version is allowed then too.
+//! - Nothing is installed outside the lease; going back from a retracted version is allowed then too, and never to
+//!   something that was approved after it.
+//! - Nothing is installed, nor gone back to, while it is suspended or this machine is held.
 //! - An ordinary install never replaces a newer package.
 //! - Equal facts give equal decisions and equal words, on the agent and in the repo server's `explain`.
 
 use crate::deb_version;
 use crate::lease::Freshness;
 use crate::offer::{Offers, PatchOffers, PatchSet, Retracted, Tombstones};
+use crate::suspend::InForce;
 use serde::{Deserialize, Serialize};
 use sluice_model::{ArtifactKind, PackageName, PatchName, PatchRef, Sha256, Timestamp};
 use std::cmp::Ordering;
@@ -111,6 +114,10 @@ pub struct Facts<'a> {
     pub architecture: Option<&'a str>,
     /// What is remembered, by patch name.
     pub memory: &'a BTreeMap<PatchName, Memory>,
+    /// Suspensions in force at this site.
+    pub suspensions: &'a InForce,
+    /// Why nothing may be changed here now: a hold at this machine or at its node.
+    pub hold: Option<&'a str>,
     /// Of the metadata behind `offers`.
     pub freshness: Freshness,
     /// Retries.
@@ -128,6 +135,13 @@ pub enum Reason {
     Lease(Freshness),
     /// Held at this machine.
     Held(String),
+    /// Suspended, until two people lift it.
+    Suspended {
+        /// Id of the suspension.
+        id: u64,
+        /// Why.
+        reason: String,
+    },
     /// A failure is too recent.
     BackOff {
         /// How often in a row.
@@ -251,18 +265,26 @@ fn installed_and_retracted(facts: &Facts<'_>, memory: Option<&Memory>) -> Option
     let installed = memory?.installed.as_ref()?;
     let tombstone = facts.tombstones.of_any(&installed.sha256)?;
     let is_there = installed.packages.iter().any(|(package, version)| facts.packages.get(package) == Some(version));
+    let known = facts.offers.patch(&installed.patch.name);
+    let known = known.and_then(|offers| offers.retracted.iter().find(|known| known.patch == installed.patch));
     is_there.then(|| Retracted {
         patch: installed.patch.clone(),
         serial: tombstone.serial,
         reason: tombstone.reason.clone(),
+        approved_serial: known.and_then(|known| known.approved_serial),
     })
 }
 
-/// From a retracted version on: forward when the ring offers something newer, else back.
+/// From a retracted version on: forward when the ring offers something newer, else back. After the lease only back, to
+/// what was approved before it.
 fn leave_retracted(facts: &Facts<'_>, memory: Option<&Memory>, offers: &PatchOffers, from: Retracted) -> Decision {
-    let Some(to) = &offers.offered else { return Decision::InstalledRetracted { from } };
+    let Some(offered) = &offers.offered else { return Decision::InstalledRetracted { from } };
+    let to = if facts.freshness.is_within_lease() { Some(offered) } else { offers.way_back(&from) };
+    let Some(to) = to else {
+        return Decision::NotNow { patch: Some(offered.patch.clone()), reason: Reason::Lease(facts.freshness) };
+    };
     let not_now = |reason| Decision::NotNow { patch: Some(to.patch.clone()), reason };
-    if let Some(reason) = wrong_architecture(facts, to) {
+    if let Some(reason) = stopped(facts, memory, to).or_else(|| wrong_architecture(facts, to)) {
         return not_now(reason);
     }
     if let Some(reason) = back_off(facts, memory, to) {
@@ -291,13 +313,23 @@ fn nothing_offered(offers: &PatchOffers) -> Decision {
 
 /// Why an install that is due does not happen now.
 fn hindrance(facts: &Facts<'_>, memory: Option<&Memory>, set: &PatchSet) -> Option<Reason> {
-    if let Some(held) = memory.and_then(|memory| memory.held.as_ref()) {
-        return Some(Reason::Held(held.clone()));
+    if let Some(reason) = stopped(facts, memory, set) {
+        return Some(reason);
     }
     if !facts.freshness.is_within_lease() {
         return Some(Reason::Lease(facts.freshness));
     }
     wrong_architecture(facts, set).or_else(|| back_off(facts, memory, set))
+}
+
+/// What a person said: a hold here, or a suspension.
+fn stopped(facts: &Facts<'_>, memory: Option<&Memory>, set: &PatchSet) -> Option<Reason> {
+    let held = memory.and_then(|memory| memory.held.as_deref());
+    if let Some(held) = facts.hold.or(held) {
+        return Some(Reason::Held(held.to_owned()));
+    }
+    let suspension = facts.suspensions.of_set(set)?;
+    Some(Reason::Suspended { id: suspension.id, reason: suspension.reason.clone() })
 }
 
 fn wrong_architecture(facts: &Facts<'_>, set: &PatchSet) -> Option<Reason> {
@@ -356,6 +388,9 @@ impl fmt::Display for Reason {
             Self::NothingOffered => f.write_str("the ring offers no version"),
             Self::Lease(freshness) => write!(f, "the metadata is {freshness}; nothing is installed on it"),
             Self::Held(why) => write!(f, "held at this machine: {why}"),
+            Self::Suspended { id, reason } => {
+                write!(f, "suspended (#{id}: {reason}) until two people lift it")
+            }
             Self::BackOff { failures, class, until } => {
                 let times = if *failures == 1 { "once".to_owned() } else { format!("{failures} times") };
                 write!(f, "failed {times} ({class}); next attempt after {}", until.to_seconds_text())

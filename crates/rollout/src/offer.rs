@@ -6,46 +6,58 @@
 //! - Order is the order of approval (`approved_serial`); patch versions are never compared.
 
 use sluice_model::{ArtifactId, PatchName, PatchRef, ReleasedArtifact, Sha256, Tombstone};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Every known tombstone, by content. Only grows.
+/// Every known tombstone, by content. Only grows; a ring may have lifted some of them for itself.
 #[derive(Clone, Debug, Default)]
 pub struct Tombstones {
     all: Vec<Tombstone>,
-    by_sha256: HashMap<Sha256, usize>,
-    by_blake3: HashMap<ArtifactId, usize>,
+    by_sha256: HashMap<Sha256, Vec<usize>>,
+    by_blake3: HashMap<ArtifactId, Vec<usize>>,
+    /// Serials that do not count here: reinstated in the ring that this index is for.
+    lifted: BTreeSet<u64>,
 }
 
 impl Tombstones {
-    /// An index over `tombstones`; where two name the same content, the earlier serial stands.
+    /// An index over `tombstones`; where several name the same content, the earliest serial that counts stands.
     pub fn new(tombstones: &[Tombstone]) -> Self {
         let mut all = tombstones.to_vec();
         all.sort_by_key(|tombstone| tombstone.serial);
         let mut index = Self { all, ..Self::default() };
         for (idx, tombstone) in index.all.iter().enumerate() {
             for content in &tombstone.content {
-                index.by_sha256.entry(content.sha256).or_insert(idx);
-                index.by_blake3.entry(content.blake3).or_insert(idx);
+                index.by_sha256.entry(content.sha256).or_default().push(idx);
+                index.by_blake3.entry(content.blake3).or_default().push(idx);
             }
         }
         index
     }
 
+    /// The same as a ring sees it that lifted those serials by a signed reinstatement.
+    pub fn lifting(&self, serials: impl IntoIterator<Item = u64>) -> Self {
+        let mut lifted = self.clone();
+        lifted.lifted.extend(serials);
+        lifted
+    }
+
     /// The tombstone that names this content.
     pub fn of_sha256(&self, sha256: &Sha256) -> Option<&Tombstone> {
-        self.by_sha256.get(sha256).map(|idx| &self.all[*idx])
+        self.first(self.by_sha256.get(sha256)?)
     }
 
     /// The tombstone that names this content.
     pub fn of_blake3(&self, blake3: &ArtifactId) -> Option<&Tombstone> {
-        self.by_blake3.get(blake3).map(|idx| &self.all[*idx])
+        self.first(self.by_blake3.get(blake3)?)
+    }
+
+    /// The tombstone that names the artifact, by either hash.
+    pub fn of_artifact(&self, artifact: &ReleasedArtifact) -> Option<&Tombstone> {
+        self.of_sha256(&artifact.sha256).or_else(|| self.of_blake3(&artifact.custom.blake3))
     }
 
     /// The tombstone that names one of the set's artifacts, by either hash.
     pub fn of_set(&self, set: &PatchSet) -> Option<&Tombstone> {
-        set.artifacts
-            .iter()
-            .find_map(|artifact| self.of_sha256(&artifact.sha256).or_else(|| self.of_blake3(&artifact.custom.blake3)))
+        set.artifacts.iter().find_map(|artifact| self.of_artifact(artifact))
     }
 
     /// The tombstone that names one of these artifacts.
@@ -53,9 +65,13 @@ impl Tombstones {
         sha256.iter().find_map(|sha256| self.of_sha256(sha256))
     }
 
-    /// Every tombstone, by serial.
+    /// Every tombstone that counts, by serial.
     pub fn iter(&self) -> impl Iterator<Item = &Tombstone> {
-        self.all.iter()
+        self.all.iter().filter(|tombstone| !self.lifted.contains(&tombstone.serial))
+    }
+
+    fn first(&self, indexes: &[usize]) -> Option<&Tombstone> {
+        indexes.iter().map(|idx| &self.all[*idx]).find(|tombstone| !self.lifted.contains(&tombstone.serial))
     }
 }
 
@@ -91,6 +107,8 @@ pub struct Retracted {
     pub serial: u64,
     /// Why, in the retractor's words.
     pub reason: String,
+    /// Where it stood in the ring's order of approvals; `None` when its tombstone does not say.
+    pub approved_serial: Option<u64>,
 }
 
 /// What a ring offers for one patch name.
@@ -119,14 +137,17 @@ impl Offers {
     /// What the ring with these rows offers. O(rows log rows).
     pub fn of(rows: &[ReleasedArtifact], tombstones: &Tombstones) -> Self {
         let mut patches: BTreeMap<PatchName, PatchOffers> = BTreeMap::new();
+        let ring = rows.first().map(|row| &row.ring);
         for tombstone in tombstones.iter() {
-            patches.entry(tombstone.patch.name.clone()).or_default().note_retracted(&tombstone.patch, tombstone);
+            let serial = ring.and_then(|ring| tombstone.approved.get(ring)).copied();
+            let offers = patches.entry(tombstone.patch.name.clone()).or_default();
+            offers.note_retracted(&tombstone.patch, tombstone, serial);
         }
         let mut live: BTreeMap<PatchName, Vec<PatchSet>> = BTreeMap::new();
         for set in group(rows) {
             let offers = patches.entry(set.patch.name.clone()).or_default();
             if let Some(tombstone) = tombstones.of_set(&set) {
-                offers.note_retracted(&set.patch, tombstone);
+                offers.note_retracted(&set.patch, tombstone, Some(set.approved_serial));
                 continue;
             }
             match completeness(&set) {
@@ -157,14 +178,26 @@ impl PatchOffers {
         self.offered.iter().chain(self.previous.iter()).chain(self.superseded.iter())
     }
 
-    fn note_retracted(&mut self, patch: &PatchRef, tombstone: &Tombstone) {
-        if !self.retracted.iter().any(|retracted| retracted.patch == *patch) {
-            self.retracted.push(Retracted {
-                patch: patch.clone(),
-                serial: tombstone.serial,
-                reason: tombstone.reason.clone(),
-            });
+    /// Where to go back to from a retracted version without anything that came after it: the live set that was approved
+    /// last before it. When its tombstone does not say where it stood, the set that is offered.
+    pub fn way_back(&self, from: &Retracted) -> Option<&PatchSet> {
+        match from.approved_serial {
+            Some(serial) => self.live().find(|set| set.approved_serial < serial),
+            None => self.offered.as_ref(),
         }
+    }
+
+    fn note_retracted(&mut self, patch: &PatchRef, tombstone: &Tombstone, approved_serial: Option<u64>) {
+        if let Some(known) = self.retracted.iter_mut().find(|retracted| retracted.patch == *patch) {
+            known.approved_serial = known.approved_serial.or(approved_serial);
+            return;
+        }
+        self.retracted.push(Retracted {
+            patch: patch.clone(),
+            serial: tombstone.serial,
+            reason: tombstone.reason.clone(),
+            approved_serial,
+        });
     }
 }
 

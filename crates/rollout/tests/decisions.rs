@@ -4,8 +4,13 @@
 mod fixture;
 
 use fixture::{packages, part, row, tombstone};
-use sluice_model::{PatchName, ReleasedArtifact, Sha256, Timestamp, Tombstone};
-use sluice_rollout::{Attempt, Decision, Facts, Freshness, Installed, Memory, Offers, RetryPolicy, Tombstones, decide};
+use sluice_model::{
+    PatchName, ReleasedArtifact, Sha256, Suspension, SuspensionScope, SuspensionSubject, Suspensions, Timestamp,
+    Tombstone, VersionRange,
+};
+use sluice_rollout::{
+    Attempt, Decision, Facts, Freshness, InForce, Installed, Memory, Offers, RetryPolicy, Tombstones, decide,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,6 +20,8 @@ struct Endpoint {
     packages: Vec<(&'static str, &'static str)>,
     memory: BTreeMap<PatchName, Memory>,
     freshness: Freshness,
+    suspensions: Suspensions,
+    hold: Option<&'static str>,
     now: Timestamp,
 }
 
@@ -25,6 +32,8 @@ fn endpoint(rows: Vec<ReleasedArtifact>, installed: &[(&'static str, &'static st
         packages: installed.to_vec(),
         memory: BTreeMap::new(),
         freshness: Freshness::Fresh { age: Duration::from_secs(1) },
+        suspensions: Suspensions::default(),
+        hold: None,
         now: Timestamp::from_millis(1_000_000),
     }
 }
@@ -38,6 +47,8 @@ impl Endpoint {
             packages: &packages(&self.packages),
             architecture: Some("amd64"),
             memory: &self.memory,
+            suspensions: &InForce::at(&self.suspensions, &"lyon".parse().unwrap()),
+            hold: self.hold,
             freshness: self.freshness,
             retry: RetryPolicy { first: Duration::from_secs(60), most: Duration::from_secs(600) },
             now: self.now,
@@ -227,4 +238,84 @@ fn an_incomplete_newer_set_leaves_the_older_whole_one_on_offer() {
     let mut rows = two_versions();
     rows.push(part("pilot", "jq", "1.8", 3, 3, "jq", (1, 2)));
     assert_eq!(endpoint(rows, &[]).line(), "jq: install jq/1.7");
+}
+
+impl Endpoint {
+    fn suspend(mut self, subject: SuspensionSubject, scope: SuspensionScope) -> Self {
+        self.suspensions.suspensions.push(Suspension {
+            id: 4,
+            subject,
+            scope,
+            reason: "under investigation".into(),
+            by: "rita".parse().unwrap(),
+            at: Timestamp::from_millis(1),
+        });
+        self
+    }
+}
+
+fn range(from: Option<&str>, to: Option<&str>) -> VersionRange {
+    VersionRange { from: from.map(str::to_owned), to: to.map(str::to_owned) }
+}
+
+#[test]
+fn a_suspension_stops_the_versions_it_names_here_or_everywhere_and_nothing_else() {
+    const STOPPED: &str = "jq: not now, jq/1.7: suspended (#4: under investigation) until two people lift it";
+    let lyon = || SuspensionScope::Site("lyon".parse().unwrap());
+    let patch = |versions| SuspensionSubject::Patch { name: "jq".parse().unwrap(), versions };
+    let package = |versions| SuspensionSubject::Package { name: "jq".parse().unwrap(), versions };
+    let line = |subject, scope| endpoint(two_versions(), &[]).suspend(subject, scope).line();
+    assert_eq!(line(SuspensionSubject::Everything, SuspensionScope::Fleet), STOPPED);
+    assert_eq!(line(SuspensionSubject::Everything, lyon()), STOPPED);
+    assert_eq!(line(patch(range(Some("1.7~rc1"), Some("1.7"))), lyon()), STOPPED);
+    assert_eq!(line(package(range(Some("1.7"), None)), SuspensionScope::Fleet), STOPPED);
+    let brno = SuspensionScope::Site("brno".parse().unwrap());
+    assert_eq!(line(SuspensionSubject::Everything, brno), "jq: install jq/1.7");
+    assert_eq!(line(patch(range(None, Some("1.7~rc9"))), lyon()), "jq: install jq/1.7");
+    let other = SuspensionSubject::Patch { name: "vim".parse().unwrap(), versions: range(None, None) };
+    assert_eq!(line(other, SuspensionScope::Fleet), "jq: install jq/1.7");
+}
+
+#[test]
+fn a_suspension_or_a_hold_stops_the_way_back_too_and_what_is_installed_stays() {
+    let back = || endpoint(two_versions(), &[("jq", "1.7")]).remember("jq", "1.7", 2).retract(1, "jq/1.7", 2);
+    assert_eq!(
+        back().suspend(SuspensionSubject::Everything, SuspensionScope::Fleet).line(),
+        "jq: not now, jq/1.6: suspended (#4: under investigation) until two people lift it; blocked: jq/1.7 is retracted \
+         (#1: breaks boot)"
+    );
+    let mut held = back();
+    held.hold = Some("the auditor is here");
+    assert!(held.line().starts_with("jq: not now, jq/1.6: held at this machine: the auditor is here"));
+    let same = endpoint(two_versions(), &[("jq", "1.7")]);
+    let same = same.suspend(SuspensionSubject::Everything, SuspensionScope::Fleet);
+    assert_eq!(same.line(), "jq: up to date with jq/1.7");
+}
+
+#[test]
+fn after_the_lease_the_way_from_a_retracted_version_is_back_and_never_forward() {
+    let rows = vec![row("pilot", "jq", "1.6", 1, 1), row("pilot", "jq", "1.8", 3, 3)];
+    let mut late = endpoint(rows, &[("jq", "1.7")]).remember("jq", "1.7", 2).retract(1, "jq/1.7", 2);
+    late.tombstones[0].approved.insert(fixture::ring("pilot"), 2);
+    assert_eq!(late.line(), "jq: install jq/1.8; blocked: jq/1.7 is retracted (#1: breaks boot)");
+    late.freshness = Freshness::Expired { since: Duration::from_secs(7) };
+    assert_eq!(late.line(), "jq: roll back to jq/1.6: jq/1.7 is retracted (#1: breaks boot)");
+    late.rows.remove(0);
+    assert_eq!(
+        late.line(),
+        "jq: not now, jq/1.8: the metadata is expired 7 s ago; nothing is installed on it; blocked: jq/1.7 is retracted \
+         (#1: breaks boot)"
+    );
+}
+
+#[test]
+fn a_reinstated_tombstone_does_not_count_and_another_one_of_the_same_content_does() {
+    let twice = [tombstone(1, "jq/1.7", &[2]), tombstone(2, "copy/1", &[2])];
+    let once = Tombstones::new(&twice[..1]).lifting([1]);
+    let offers = Offers::of(&two_versions(), &once);
+    let jq = offers.patch(&"jq".parse().unwrap()).unwrap();
+    assert_eq!(jq.offered.as_ref().unwrap().patch.to_string(), "jq/1.7");
+    assert!(jq.retracted.is_empty());
+    let both = Offers::of(&two_versions(), &Tombstones::new(&twice).lifting([1]));
+    assert_eq!(both.patch(&"jq".parse().unwrap()).unwrap().offered.as_ref().unwrap().patch.to_string(), "jq/1.6");
 }

@@ -130,6 +130,7 @@ mod tests {
             reason: "bad".into(),
             by: "ann".parse().unwrap(),
             at: Timestamp::from_millis(1),
+            approved: Default::default(),
         }
     }
 
