@@ -7,7 +7,7 @@ use crate::hashes::Hashes;
 use crate::json::{Json, sha256};
 use crate::key::PublicKey;
 use crate::{ForeignTarget, KeyId, MetadataError, Profile, RepositoryProfile, RoleName, TargetEntry};
-use sluice_model::{Sha256, TargetName, Timestamp};
+use sluice_model::{LogHead, Sha256, TargetName, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows of one targets role.
@@ -59,6 +59,8 @@ pub(crate) struct TimestampBody {
     pub(crate) issued_at: Timestamp,
     pub(crate) retraction_count: u64,
     pub(crate) retraction_serial: u64,
+    /// `x-log`; repositories from before the audit log was a tree have none.
+    pub(crate) log: Option<LogHead>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -229,6 +231,18 @@ impl<'a> Members<'a> {
         Ok(hashes)
     }
 
+    /// `x-log`, when there is one.
+    fn log_head(&self) -> Result<Option<LogHead>, MetadataError> {
+        if !self.map.contains_key("x-log") {
+            return Ok(None);
+        }
+        let log = self.object("x-log")?;
+        log.only(&["size", "root"], false)?;
+        let root = lower_hex(log.text("root")?)
+            .ok_or_else(|| log.wrong("root", "not 64 lower-case hexadecimal characters"))?;
+        Ok(Some(LogHead { size: log.number("size")?, root: Sha256::from_bytes(root) }))
+    }
+
     fn file_meta(&self) -> Result<FileMeta, MetadataError> {
         self.only(&["version", "length", "hashes"], false)?;
         let version = self.positive("version")?;
@@ -371,11 +385,12 @@ impl TimestampBody {
         if profile == Profile::Foreign {
             let snapshot = meta.object("snapshot.json")?.file_meta()?;
             let issued_at = Timestamp::from_millis(0);
-            return Ok(Self { header, snapshot, issued_at, retraction_count: 0, retraction_serial: 0 });
+            return Ok(Self { header, snapshot, issued_at, retraction_count: 0, retraction_serial: 0, log: None });
         }
         let retractions = members.object("x-retractions")?;
         retractions.only(&["count", "serial"], false)?;
         Ok(Self {
+            log: members.log_head()?,
             header,
             snapshot: meta.object("snapshot.json")?.file_meta()?,
             issued_at: Timestamp::from_millis(members.number("x-issued")?),

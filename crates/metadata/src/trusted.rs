@@ -11,7 +11,7 @@ use crate::body::{FileMeta, Header, Root, Snapshot, Targets, TimestampBody};
 use crate::envelope::{RoleKeys, Unverified};
 use crate::json::sha256;
 use crate::{MetadataError, RepositoryProfile, RoleName, RoleVersion};
-use sluice_model::{Sha256, Timestamp};
+use sluice_model::{LogHead, Sha256, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -318,6 +318,12 @@ impl Trusted {
     /// `x-issued` of the timestamp.
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.timestamp.as_ref().map(|held| held.body.issued_at)
+    }
+
+    /// `x-log` of the timestamp: the audit log that the server stands by. Whether it continues the one before is for
+    /// witnesses to ask; that they doubt it holds up nothing.
+    pub fn log_head(&self) -> Option<LogHead> {
+        self.timestamp.as_ref().and_then(|held| held.body.log)
     }
 
     /// Version of the timestamp; 0 before the first.

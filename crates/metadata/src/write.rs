@@ -14,7 +14,7 @@ use crate::ceremony::{CeremonyError, DraftFile, ReleasePlan, Terms};
 use crate::json::{self, Json};
 use crate::trusted::{ROLE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::{MetadataError, Profile, RepositoryProfile, RoleName, Signer, TargetEntry, Trusted, View, ViewError};
-use sluice_model::{RingName, TargetName, Timestamp};
+use sluice_model::{LogHead, RingName, TargetName, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -228,6 +228,8 @@ pub struct Writer {
     pending: BTreeMap<RoleName, BTreeMap<TargetName, TargetEntry>>,
     /// Files that people signed, for the next commit.
     given: BTreeMap<RoleName, DraftFile>,
+    /// For the next timestamp; it says the same as the last one without it.
+    log: Option<LogHead>,
 }
 
 impl fmt::Debug for Writer {
@@ -250,7 +252,7 @@ impl Writer {
 
     fn of(trusted: Trusted) -> Self {
         let files = trusted.files().into_iter().collect();
-        Self { trusted, files, pending: BTreeMap::new(), given: BTreeMap::new() }
+        Self { trusted, files, pending: BTreeMap::new(), given: BTreeMap::new(), log: None }
     }
 
     /// What a role lists, with changes that are not committed; `None` for a role that lists no targets.
@@ -259,6 +261,11 @@ impl Writer {
             return None;
         }
         self.pending.get(role).or_else(|| self.trusted.role_body(role).map(|body| &body.targets))
+    }
+
+    /// Sets the head of the audit log that the next timestamp signs (`x-log`). It must continue the one before.
+    pub fn set_log_head(&mut self, head: LogHead) {
+        self.log = Some(head);
     }
 
     /// Replaces what a role lists; signed by the next commit.

@@ -188,7 +188,7 @@ impl Writer {
         let mut signed = header("snapshot", 1, now.plus(lifetime(&role)));
         signed.insert("meta".into(), Json::Object(meta));
         let snapshot = envelope::sign(&Json::Object(signed), &signers(&role)?);
-        let signed = encode_timestamp(1, now, lease, file_meta(1, &snapshot), None);
+        let signed = encode_timestamp(1, now, lease, file_meta(1, &snapshot), None, None);
         let mut files = first.files;
         files.insert("1.snapshot.json".into(), snapshot);
         files.insert("timestamp.json".into(), envelope::sign(&signed, &signers(&RoleName::timestamp())?));

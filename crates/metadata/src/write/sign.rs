@@ -3,6 +3,7 @@
 use super::*;
 use crate::ceremony::{RootPlan, TargetsPlan};
 use crate::envelope;
+use sluice_model::LogHead;
 
 /// One commit under way.
 pub(super) struct Signing<'a> {
@@ -158,7 +159,8 @@ impl<'a> Signing<'a> {
         let signers = self.signers(&role)?;
         let tombstones = self.writer.entries(&RoleName::retractions());
         let version = trusted.timestamp_version() + 1;
-        let signed = encode_timestamp(version, self.now, lease, snapshot, tombstones);
+        let log = self.writer.log.or_else(|| trusted.log_head());
+        let signed = encode_timestamp(version, self.now, lease, snapshot, tombstones, log);
         self.files.insert("timestamp.json".into(), envelope::sign(&signed, &signers));
         Ok(())
     }
@@ -252,6 +254,7 @@ pub(super) fn encode_timestamp(
     lease: Duration,
     snapshot: Json,
     tombstones: Option<&BTreeMap<TargetName, TargetEntry>>,
+    log: Option<LogHead>,
 ) -> Json {
     let (count, serial) = tombstones.map(archive::totals).unwrap_or_default();
     let mut signed = header("timestamp", version, now.plus(lease));
@@ -259,5 +262,9 @@ pub(super) fn encode_timestamp(
     signed.insert("x-issued".into(), Json::Unsigned(now.as_millis()));
     let retractions = json::object([("count", Json::Unsigned(count)), ("serial", Json::Unsigned(serial))]);
     signed.insert("x-retractions".into(), retractions);
+    if let Some(log) = log {
+        let log = [("size", Json::Unsigned(log.size)), ("root", json::text(log.root.to_hex()))];
+        signed.insert("x-log".into(), json::object(log));
+    }
     Json::Object(signed)
 }
