@@ -6,7 +6,7 @@
 
 use crate::entry::Entry;
 use crate::export::{Begin, FORMAT, Kind, LINE_BYTES_MAX, Line};
-use crate::tree::{Peaks, leaf_hash};
+use crate::tree::{Peaks, leaf_hash, sha256};
 use sluice_metadata::{Profile, Trusted};
 use sluice_model::{LogHead, Sha256, Timestamp};
 
@@ -301,11 +301,4 @@ impl Checker {
         let root_version = self.roots.last().map_or(0, Trusted::root_version);
         Ok(Verdict { repository: begin.repository, last, heads: self.heads, root_version })
     }
-}
-
-fn sha256(bytes: &[u8]) -> Sha256 {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    let mut array = [0; 32];
-    array.copy_from_slice(digest.as_ref());
-    Sha256::from_bytes(array)
 }

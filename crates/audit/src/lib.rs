@@ -10,12 +10,14 @@
 //! - A proof is believed only for the two heads, or the leaf and the head, that it was made for.
 #![warn(missing_docs)]
 
+mod check;
 mod entry;
 mod export;
 mod proof;
 mod tree;
 
+pub use check::{Anchor, Checker, Checkpoint, Fault, Verdict, What};
 pub use entry::{Act, Entry, Event, SignedFile};
 pub use export::{Begin, LINE_BYTES_MAX, begin_line, head_line, leaf_line, root_line};
 pub use proof::{PROOF_HASHES_MAX, ProofError, verify_consistency, verify_inclusion};
-pub use tree::{NodeAt, Peaks, append, consistency_proof, inclusion_proof, leaf_hash, root};
+pub use tree::{NodeAt, Peaks, append, consistency_proof, inclusion_proof, leaf_hash, root, sha256};

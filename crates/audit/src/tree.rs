@@ -30,6 +30,11 @@ pub fn leaf_hash(leaf: &[u8]) -> Sha256 {
     digest(&[&[0], leaf])
 }
 
+/// SHA-256 of a file, without any mark.
+pub fn sha256(bytes: &[u8]) -> Sha256 {
+    digest(&[bytes])
+}
+
 /// Hash of an inner node: SHA-256 of `0x01` and its children.
 pub(crate) fn node_hash(left: &Sha256, right: &Sha256) -> Sha256 {
     digest(&[&[1], left.as_bytes(), right.as_bytes()])

@@ -1,15 +1,34 @@
-//! The audit log: one hash-chained line for each thing that was done or refused.
+//! The audit log: one leaf for each thing that was done or refused and for each metadata file that was signed, and the
+//! nodes of the Merkle tree over them (RFC 6962).
 //!
-//! A line is written in the transaction of the change that it tells of, so the log and the state cannot part.
+//! A line is written in the transaction of the change that it tells of, so the log and the state cannot part. An append
+//! writes two nodes on average; a root or proof reads O(log n) of them.
+//!
+//! Invariants
+//! - Leaves are numbered from 1 without gaps and never change; nodes are written once.
+//! - A head (signed timestamp) is kept where something was done since the one before it, and the newest always.
 
 use crate::{Reads, Rows, StoreError, WriteTx};
-use serde::{Deserialize, Serialize};
-use sluice_model::Timestamp;
+use sluice_audit::{Act, Entry, Event, NodeAt, SignedFile, consistency_proof, leaf_hash, root};
+use sluice_model::{LogHead, Sha256, Timestamp};
 
-const AUDIT: Rows<u64> = Rows::new("audit_1");
+/// Seq -> the leaf's bytes.
+const LEAVES: Rows<u64> = Rows::new("audit_2");
+/// [`NodeAt::key`] -> 32 bytes.
+const NODES: Rows<u64> = Rows::new("audit_nodes_1");
+/// Seqs of the leaves that people read: nearly all others are timestamps, one a minute.
+const ACTS: Rows<u64> = Rows::new("audit_acts_1");
+/// Size -> the signed `timestamp.json` over that many leaves.
+const HEADS: Rows<u64> = Rows::new("audit_heads_1");
+
+/// Characters of one text of a line; what is longer is cut, or else one line could outgrow an export's.
+const TEXT_CHARS_MAX: usize = 4_000;
 
 pub(crate) fn create(tx: &WriteTx) -> Result<(), StoreError> {
-    tx.create(AUDIT)
+    tx.create(LEAVES)?;
+    tx.create(NODES)?;
+    tx.create(ACTS)?;
+    tx.create(HEADS)
 }
 
 /// What is to be written down.
@@ -29,84 +48,134 @@ pub struct NewAuditLine {
     pub detail: String,
 }
 
-/// A line as stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+/// A line that tells of something done or refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
-    /// From 1, without gaps.
+    /// Its place in the log, from 1; the places between are of signed files.
     pub seq: u64,
+    /// When.
     pub at: Timestamp,
-    pub who: String,
-    pub action: String,
-    pub subject: String,
-    pub done: bool,
-    pub detail: String,
-    /// BLAKE3 over the hash of the line before (32 zero bytes for the first) and this line's fields.
-    pub hash: [u8; 32],
+    /// What.
+    pub act: Act,
+    /// Leaf hash of its bytes.
+    pub hash: Sha256,
 }
 
 /// Writes a line and gives its seq.
 pub fn append(tx: &WriteTx, new: NewAuditLine) -> Result<u64, StoreError> {
-    let before: Option<AuditLine> = tx.last(AUDIT)?;
-    let (seq, before_hash) = before.map_or((1, [0; 32]), |line| (line.seq + 1, line.hash));
-    let mut line = AuditLine {
-        seq,
-        at: new.at,
-        who: new.who,
+    let act = Act {
+        who: cut(new.who),
         action: new.action.to_owned(),
-        subject: new.subject,
+        subject: cut(new.subject),
         done: new.done,
-        detail: new.detail,
-        hash: [0; 32],
+        detail: cut(new.detail),
     };
-    line.hash = chain(&before_hash, &line);
-    tx.put(AUDIT, seq, &line)?;
+    let seq = write(tx, new.at, Event::Act(act))?;
+    tx.put_bytes(ACTS, seq, &[])?;
     Ok(seq)
 }
 
-/// Lines after `after`, oldest first, at most `count_max`.
+/// Writes a leaf for a metadata file that was signed.
+pub(crate) fn append_signed(tx: &WriteTx, file: &str, bytes: &[u8], at: Timestamp) -> Result<(), StoreError> {
+    let file = SignedFile { file: file.to_owned(), length: bytes.len() as u64, sha256: sluice_audit::sha256(bytes) };
+    write(tx, at, Event::Signed(file)).map(|_| ())
+}
+
+fn write(tx: &WriteTx, at: Timestamp, event: Event) -> Result<u64, StoreError> {
+    let size = size(tx)?;
+    let seq = size + 1;
+    let leaf = Entry { seq, at, event }.to_leaf();
+    tx.put_bytes(LEAVES, seq, &leaf)?;
+    for (at, hash) in sluice_audit::append(size, leaf_hash(&leaf), |at| node(tx, at))? {
+        tx.put_bytes(NODES, at.key(), hash.as_bytes())?;
+    }
+    Ok(seq)
+}
+
+/// How many leaves there are.
+fn size(tx: &impl Reads) -> Result<u64, StoreError> {
+    Ok(tx.last_keys(LEAVES, 1)?.first().copied().unwrap_or(0))
+}
+
+fn node(tx: &impl Reads, at: NodeAt) -> Result<Sha256, StoreError> {
+    let bytes = tx.get_bytes(NODES, at.key())?.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.map(Sha256::from_bytes).ok_or(StoreError::Damaged { what: "the audit log lacks a node of its tree" })
+}
+
+/// Size and root of the log as this transaction sees it.
+pub fn head(tx: &impl Reads) -> Result<LogHead, StoreError> {
+    let size = size(tx)?;
+    Ok(LogHead { size, root: root(size, |at| node(tx, at))? })
+}
+
+/// What shows that the log of `to` leaves begins with that of `from`; `None` when it never had so many, or `from` is
+/// larger.
+pub fn consistency(tx: &impl Reads, from: u64, to: u64) -> Result<Option<Vec<Sha256>>, StoreError> {
+    if from > to || to > size(tx)? {
+        return Ok(None);
+    }
+    consistency_proof(from, to, |at| node(tx, at)).map(Some)
+}
+
+/// Lines of things done or refused after `after`, oldest first, at most `count_max`.
 pub fn list(tx: &impl Reads, after: u64, count_max: usize) -> Result<Vec<AuditLine>, StoreError> {
-    tx.list(AUDIT, after.saturating_add(1).., count_max)
-}
-
-/// The first line of `lines` that does not follow the one before it; `before` is the hash of the line before the first.
-pub fn first_broken(before: &[u8; 32], lines: &[AuditLine]) -> Option<u64> {
-    let mut before = *before;
-    for line in lines {
-        if chain(&before, line) != line.hash {
-            return Some(line.seq);
+    let seqs = tx.list_bytes(ACTS, after.saturating_add(1).., count_max)?;
+    let mut lines = Vec::with_capacity(seqs.len());
+    for (seq, _) in seqs {
+        let leaf = tx.get_bytes(LEAVES, seq)?.ok_or(StoreError::Damaged { what: "the audit log lacks a line" })?;
+        let entry =
+            Entry::read(&leaf).map_err(|_| StoreError::Damaged { what: "a line of the audit log is unreadable" })?;
+        if let Event::Act(act) = entry.event {
+            lines.push(AuditLine { seq, at: entry.at, act, hash: leaf_hash(&leaf) });
         }
-        before = line.hash;
     }
-    None
+    Ok(lines)
 }
 
-/// The hash of `line` behind a line with `before`.
-fn chain(before: &[u8; 32], line: &AuditLine) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(before);
-    hasher.update(&leaf(line));
-    *hasher.finalize().as_bytes()
+/// Leaves after `after` up to `size`, as stored, with their seq; at most `count_max`.
+pub fn leaves(tx: &impl Reads, after: u64, size: u64, count_max: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    tx.list_bytes(LEAVES, after.saturating_add(1)..=size, count_max)
 }
 
-/// The bytes of a line that its hash covers: seq, time, result, then each text behind its length, numbers big end
-/// first. No two lines have the same bytes, and they never change once written.
-fn leaf(line: &AuditLine) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(64 + line.subject.len() + line.detail.len());
-    bytes.extend_from_slice(&line.seq.to_be_bytes());
-    bytes.extend_from_slice(&line.at.as_millis().to_be_bytes());
-    bytes.push(u8::from(line.done));
-    for text in [&line.who, &line.action, &line.subject, &line.detail] {
-        bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(text.as_bytes());
+/// Keeps the signed timestamp over the first `size` leaves. The one before it goes when nothing was done between it
+/// and the one before that: renewals alone would keep half a million a year.
+pub fn put_head(tx: &WriteTx, size: u64, timestamp: &[u8]) -> Result<(), StoreError> {
+    if let [last, before @ ..] = tx.last_keys(HEADS, 2)?.as_slice() {
+        let before = before.first().copied().unwrap_or(0);
+        if tx.list_bytes(ACTS, before + 1..=*last, 1)?.is_empty() {
+            tx.remove(HEADS, *last)?;
+        }
     }
-    bytes
+    tx.put_bytes(HEADS, size, timestamp)
+}
+
+/// Kept heads over more than `after` and at most `size` leaves, by size, at most `count_max`.
+pub fn heads(tx: &impl Reads, after: u64, size: u64, count_max: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    tx.list_bytes(HEADS, after.saturating_add(1)..=size, count_max)
+}
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((at, _)) => text[..at].to_owned(),
+        None => text,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Store;
+
+    struct Log {
+        _dir: tempfile::TempDir,
+        store: Store,
+    }
+
+    fn log() -> Log {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("repo.redb")).unwrap();
+        Log { _dir: dir, store }
+    }
 
     fn new(subject: &str) -> NewAuditLine {
         NewAuditLine {
@@ -119,48 +188,101 @@ mod tests {
         }
     }
 
-    fn lines_of(subjects: &[&str]) -> Vec<AuditLine> {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("repo.redb")).unwrap();
-        for subject in subjects {
-            store.write(|tx| append(tx, new(subject))).unwrap();
+    impl Log {
+        fn act(&self, subject: &str) -> u64 {
+            self.store.write(|tx| append(tx, new(subject))).unwrap()
         }
-        store.read(|tx| list(tx, 0, 100)).unwrap()
+
+        /// A renewal: the head over what is there, then the leaf of the timestamp that carries it.
+        fn sign(&self, timestamp: &str) {
+            let signed: Result<(), StoreError> = self.store.write(|tx| {
+                put_head(tx, head(tx)?.size, timestamp.as_bytes())?;
+                append_signed(tx, "timestamp.json", timestamp.as_bytes(), Timestamp::from_millis(8))
+            });
+            signed.unwrap();
+        }
+
+        fn head(&self) -> LogHead {
+            self.store.read(head).unwrap()
+        }
     }
 
     #[test]
-    fn lines_are_numbered_without_gaps_and_a_failed_change_leaves_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("repo.redb")).unwrap();
-        assert_eq!(store.write(|tx| append(tx, new("a"))).unwrap(), 1);
-        let failed: Result<u64, StoreError> = store.write(|tx| {
+    fn leaves_are_numbered_without_gaps_and_a_failed_change_leaves_none() {
+        let log = log();
+        assert_eq!(log.act("a"), 1);
+        let before = log.head();
+        let failed: Result<u64, StoreError> = log.store.write(|tx| {
             append(tx, new("b"))?;
             Err(StoreError::Stopped)
         });
         assert!(failed.is_err());
-        assert_eq!(store.write(|tx| append(tx, new("c"))).unwrap(), 2);
-        let page = store.read(|tx| list(tx, 1, 10)).unwrap();
-        assert_eq!(page.iter().map(|line| line.subject.as_str()).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(log.head(), before);
+        log.sign("t");
+        assert_eq!(log.act("c"), 3);
+        let page = log.store.read(|tx| list(tx, 1, 10)).unwrap();
+        assert_eq!(page.iter().map(|line| (line.seq, line.act.subject.as_str())).collect::<Vec<_>>(), [(3, "c")]);
+        let leaves = log.store.read(|tx| leaves(tx, 0, 2, 10)).unwrap();
+        assert_eq!(leaves.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
-    fn a_changed_a_removed_and_a_swapped_line_are_found() {
-        let lines = lines_of(&["a", "b", "c", "d"]);
-        assert_eq!(first_broken(&[0; 32], &lines), None);
-        let mut changed = lines.clone();
-        changed[1].detail = "harmless".into();
-        assert_eq!(first_broken(&[0; 32], &changed), Some(2));
-        let mut removed = lines.clone();
-        removed.remove(1);
-        assert_eq!(first_broken(&[0; 32], &removed), Some(3));
-        let mut swapped = lines;
-        swapped.swap(1, 2);
-        assert_eq!(first_broken(&[0; 32], &swapped), Some(3));
+    fn the_stored_tree_is_the_tree_over_the_stored_leaves_and_proves_its_past() {
+        let log = log();
+        let mut heads = vec![log.head()];
+        for at in 0..40 {
+            if at % 3 == 0 {
+                log.sign("t")
+            } else {
+                assert!(log.act("x") > 0)
+            }
+            heads.push(log.head());
+        }
+        let mut peaks = sluice_audit::Peaks::default();
+        for (at, (_, leaf)) in log.store.read(|tx| leaves(tx, 0, 40, 100)).unwrap().iter().enumerate() {
+            assert_eq!(heads[at], LogHead { size: at as u64, root: peaks.root() });
+            peaks.push(leaf_hash(leaf));
+        }
+        for (from, to) in [(0, 40), (1, 2), (7, 31), (32, 40), (40, 40)] {
+            let proof = log.store.read(|tx| consistency(tx, from as u64, to as u64)).unwrap().unwrap();
+            sluice_audit::verify_consistency(&heads[from], &heads[to], &proof).unwrap();
+        }
+        assert_eq!(log.store.read(|tx| consistency(tx, 40, 41)).unwrap(), None);
+        assert_eq!(log.store.read(|tx| consistency(tx, 9, 8)).unwrap(), None);
     }
 
     #[test]
-    fn the_hash_of_a_line_is_the_golden_one() {
-        let hash: String = lines_of(&["openssl/1"])[0].hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hash, "63f9c87443a7f9d4055a9690964313b2ad75d5fe1476884240defde4a16e86dc");
+    fn heads_stay_where_something_was_done_and_renewals_leave_only_the_newest() {
+        let log = log();
+        log.act("a");
+        log.sign("1");
+        for at in 2..20 {
+            log.sign(&at.to_string());
+        }
+        log.act("b");
+        for at in 20..30 {
+            log.sign(&at.to_string());
+        }
+        let heads = log.store.read(|tx| heads(tx, 0, u64::MAX, 100)).unwrap();
+        let names: Vec<&str> = heads.iter().map(|(_, bytes)| std::str::from_utf8(bytes).unwrap()).collect();
+        assert_eq!(names, ["1", "20", "29"]);
+    }
+
+    #[test]
+    fn a_text_without_end_is_cut_where_a_character_ends() {
+        let log = log();
+        log.act(&"ü".repeat(TEXT_CHARS_MAX + 1));
+        let lines = log.store.read(|tx| list(tx, 0, 1)).unwrap();
+        assert_eq!(lines[0].act.subject, "ü".repeat(TEXT_CHARS_MAX));
+    }
+
+    #[test]
+    fn a_tree_that_lost_a_node_is_an_error_and_not_another_root() {
+        let log = log();
+        log.act("a");
+        log.act("b");
+        log.act("c");
+        log.store.write(|tx| tx.remove(NODES, NodeAt { level: 1, index: 0 }.key())).unwrap();
+        assert!(matches!(log.store.read(head), Err(StoreError::Damaged { .. })));
     }
 }

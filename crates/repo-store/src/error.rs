@@ -34,6 +34,12 @@ pub enum StoreError {
         /// What this program reads.
         known: u8,
     },
+    /// What must be there is not: the file was changed by something else.
+    #[error("the database is damaged: {what}; restore it from a backup")]
+    Damaged {
+        /// What is missing or wrong.
+        what: &'static str,
+    },
     /// The program is stopping, or the change panicked.
     #[error("the database is stopping")]
     Stopped,

@@ -34,10 +34,11 @@ pub struct NewMetadata {
     pub replaced_documents: Vec<Sha256>,
 }
 
-/// Writes what a commit made and drops what was replaced longer than [`KEPT_AFTER`] before `now`.
+/// Writes what a commit made, each metadata file also as a leaf of the audit log, and drops what was replaced longer than [`KEPT_AFTER`] before `now`.
 pub fn put(tx: &WriteTx, new: &NewMetadata, now: Timestamp) -> Result<(), StoreError> {
     for (name, bytes) in &new.files {
         tx.put_bytes(FILES, name.as_str(), bytes)?;
+        crate::audit::append_signed(tx, name, bytes, now)?;
     }
     for (sha256, bytes) in &new.documents {
         tx.put_bytes(DOCUMENTS, sha256.as_bytes().as_slice(), bytes)?;

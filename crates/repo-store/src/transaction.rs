@@ -63,6 +63,17 @@ pub trait Reads {
     /// The record with the highest key.
     fn last<K: Key + 'static, T: DeserializeOwned>(&self, table: Rows<K>) -> Result<Option<T>, StoreError>;
 
+    /// Up to `count_max` keys from the highest down.
+    fn last_keys(&self, table: Rows<u64>, count_max: usize) -> Result<Vec<u64>, StoreError>;
+
+    /// Up to `count_max` keys of `range` with their raw bytes, in key order.
+    fn list_bytes(
+        &self,
+        table: Rows<u64>,
+        range: impl RangeBounds<u64>,
+        count_max: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
+
     /// How many records the table has.
     fn count<K: Key + 'static>(&self, table: Rows<K>) -> Result<u64, StoreError>;
 }
@@ -125,6 +136,27 @@ macro_rules! reads {
             fn last<K: Key + 'static, T: DeserializeOwned>(&self, table: Rows<K>) -> Result<Option<T>, StoreError> {
                 let open = self.inner.open_table(table)?;
                 open.last()?.map(|(_, value)| decode(table.name(), value.value())).transpose()
+            }
+
+            fn last_keys(&self, table: Rows<u64>, count_max: usize) -> Result<Vec<u64>, StoreError> {
+                let open = self.inner.open_table(table)?;
+                let rows = open.iter()?.rev();
+                rows.take(count_max).map(|row| Ok(row?.0.value())).collect()
+            }
+
+            fn list_bytes(
+                &self,
+                table: Rows<u64>,
+                range: impl RangeBounds<u64>,
+                count_max: usize,
+            ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+                let open = self.inner.open_table(table)?;
+                let rows = open.range::<u64>(range)?;
+                let pair = |row: Result<(redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>), _>| {
+                    let (key, value) = row?;
+                    Ok((key.value(), value.value().to_vec()))
+                };
+                rows.take(count_max).map(pair).collect()
             }
 
             fn count<K: Key + 'static>(&self, table: Rows<K>) -> Result<u64, StoreError> {
