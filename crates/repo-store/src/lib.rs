@@ -10,10 +10,12 @@
 //! - A database that cannot be read is an error, never an empty database.
 
 pub mod audit;
+pub mod bans;
 mod error;
 pub mod members;
 pub mod metadata;
 pub mod patches;
+pub mod proposals;
 pub mod requests;
 pub mod sites;
 pub mod tokens;
@@ -44,9 +46,11 @@ impl Store {
         let store = Self { database: Arc::new(database) };
         store.write(|tx| {
             audit::create(tx)?;
+            bans::create(tx)?;
             members::create(tx)?;
             metadata::create(tx)?;
             patches::create(tx)?;
+            proposals::create(tx)?;
             requests::create(tx)?;
             sites::create(tx)?;
             tokens::create(tx)?;

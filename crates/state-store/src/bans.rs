@@ -3,7 +3,7 @@
 use crate::{StateError, StateStore, from_json, to_json};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use sluice_model::{MemberKey, Timestamp};
+use sluice_model::{BanEvidence, MemberKey, Timestamp};
 
 /// Most peers on the list: more than any site has members.
 pub const BANS_MAX: u64 = 1_024;
@@ -20,6 +20,12 @@ pub struct Ban {
     pub at: Timestamp,
     /// Why, naming artifact and chunk.
     pub reason: String,
+    /// What convicts the peer before others, when it signed what it sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<BanEvidence>,
+    /// How often bans of the peer had been lifted when this one was made: a later lift voids it.
+    #[serde(default)]
+    pub lifts: u32,
 }
 
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), StateError> {
@@ -39,6 +45,14 @@ impl StateStore {
                 return Err(StateError::Full { what: "the list of banned peers", max: BANS_MAX });
             }
             table.insert(*ban.peer.as_bytes(), to_json(ban).as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Forgets the ban of `peer`, which was lifted.
+    pub fn unban(&self, peer: &MemberKey) -> Result<(), StateError> {
+        self.database.write(|transaction| {
+            transaction.open_table(BANS)?.remove(*peer.as_bytes())?;
             Ok(())
         })
     }
@@ -67,11 +81,24 @@ mod tests {
             peer: MemberKey::from_bytes([3; 32]),
             at: Timestamp::from_millis(5),
             reason: reason.into(),
+            evidence: Some(BanEvidence { statement: "c3Q=".into(), signature: "c2k=".into() }),
+            lifts: 2,
         };
         let store = StateStore::open(&path).unwrap();
         store.ban(&ban("first")).unwrap();
         store.ban(&ban("second")).unwrap();
         drop(store);
-        assert_eq!(StateStore::open(&path).unwrap().bans().unwrap(), vec![ban("first")]);
+        let store = StateStore::open(&path).unwrap();
+        assert_eq!(store.bans().unwrap(), vec![ban("first")]);
+        store.unban(&ban("").peer).unwrap();
+        assert_eq!(store.bans().unwrap(), vec![]);
+    }
+
+    #[test]
+    fn a_ban_of_an_earlier_version_has_no_evidence() {
+        let peer = MemberKey::from_bytes([3; 32]);
+        let old = format!(r#"{{"peer":"{peer}","at":5,"reason":"r"}}"#);
+        let ban: Ban = from_json("bans_1", old.as_bytes()).unwrap();
+        assert_eq!((ban.evidence, ban.lifts), (None, 0));
     }
 }
