@@ -5,7 +5,8 @@
 //! writes, paces, counts, and gives up in time.
 //!
 //! Invariants
-//! - Every connection is TLS 1.3 (over TCP, or inside QUIC) with mutual raw keys; there is no plain one.
+//! - Every device connection is TLS 1.3 (over TCP, or inside QUIC) with mutual raw keys; there is no plain one. The
+//!   HTTPS listener is for clients that are no devices: only the server shows a certificate there.
 //! - Nothing is allocated for a frame before its header was found within its bounds.
 //! - Every queue, buffer and wait has a maximum; nothing here spawns, except the handshakes of a listener, in its JoinSet.
 
@@ -17,6 +18,7 @@ mod client_connection;
 mod connect;
 mod counters;
 mod duplex;
+mod https_listener;
 mod intake;
 mod link;
 mod listener;
@@ -32,6 +34,7 @@ pub use client::{ClientError, ClientLimits, ExchangeClient, ExchangeEvent, SendR
 pub use client_connection::ExchangeConnection;
 pub use connect::{ConnectError, Dialer, connect};
 pub use counters::{ReceiveCounters, ServeCounters};
+pub use https_listener::{AcceptedHttps, HttpsListener};
 pub use link::{Alpn, Carrier, LinkKind, UnknownCarrier};
 pub use listener::{Accepted, DeviceListener, ListenLimits};
 pub use quic::QuicListener;

@@ -5,6 +5,7 @@ use crate::socket;
 use crate::stream::DeviceStream;
 use sluice_identity::{DeviceKey, peer_key, server_config};
 use sluice_model::MemberKey;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,46 +60,65 @@ pub struct Accepted {
 
 /// Accepts device connections over TCP.
 pub struct DeviceListener {
-    listener: TcpListener,
+    accepting: Accepting<Accepted>,
     acceptor: TlsAcceptor,
-    limits: ListenLimits,
-    places: Arc<Semaphore>,
-    handshakes: JoinSet<Result<Accepted, (SocketAddr, io::Error)>>,
 }
 
 impl DeviceListener {
     /// Opens the socket. Needs a tokio runtime.
     pub fn bind(address: SocketAddr, key: &DeviceKey, limits: ListenLimits) -> io::Result<Self> {
         let config = server_config(key, &[Alpn::Exchange.as_bytes(), Alpn::Http.as_bytes()]);
+        Ok(Self { accepting: Accepting::bind(address, limits)?, acceptor: TlsAcceptor::from(config) })
+    }
+
+    /// What it listens on.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.accepting.listener.local_addr()
+    }
+
+    /// The next connection whose handshake succeeded. Failed handshakes are logged and skipped. Dropping the future
+    /// loses nothing; handshakes go on meanwhile.
+    pub async fn accept(&mut self) -> Accepted {
+        let (acceptor, link) = (&self.acceptor, self.accepting.limits.link);
+        self.accepting.next(|tcp, remote, permit| handshake(acceptor.clone(), tcp, remote, permit, link)).await
+    }
+}
+
+/// A socket and the handshakes that are under way on it: at once but not too many, each in time.
+pub(crate) struct Accepting<T> {
+    pub(crate) listener: TcpListener,
+    pub(crate) limits: ListenLimits,
+    places: Arc<Semaphore>,
+    handshakes: JoinSet<Result<T, (SocketAddr, io::Error)>>,
+}
+
+impl<T: Send + 'static> Accepting<T> {
+    pub(crate) fn bind(address: SocketAddr, limits: ListenLimits) -> io::Result<Self> {
         Ok(Self {
             listener: socket::listen(address, limits.link)?,
-            acceptor: TlsAcceptor::from(config),
             places: Arc::new(Semaphore::new(limits.connections_max)),
             limits,
             handshakes: JoinSet::new(),
         })
     }
 
-    /// What it listens on.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// The next connection whose handshake succeeded. Failed handshakes are logged and skipped. Dropping the future
-    /// loses nothing; handshakes go on meanwhile.
-    pub async fn accept(&mut self) -> Accepted {
+    /// The next connection whose handshake succeeded; `handshake` begins one. Dropping the future loses nothing.
+    pub(crate) async fn next<F>(&mut self, handshake: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F) -> T
+    where
+        F: Future<Output = io::Result<T>> + Send + 'static,
+    {
         loop {
             let may_begin = self.handshakes.len() < self.limits.handshakes_max;
             tokio::select! {
                 Some(done) = self.handshakes.join_next(), if !self.handshakes.is_empty() => match done {
                     Ok(Ok(accepted)) => return accepted,
-                    Ok(Err((remote, error))) => tracing::debug!(%remote, %error, "device handshake failed"),
-                    Err(error) => tracing::error!(%error, "a device handshake ended by panic"),
+                    Ok(Err((remote, error))) => tracing::debug!(%remote, %error, "a handshake failed"),
+                    Err(error) => tracing::error!(%error, "a handshake ended by panic"),
                 },
                 begun = begin(&self.listener, &self.places), if may_begin => match begun {
-                    Ok((tcp, remote, permit)) => self.begin_handshake(tcp, remote, permit),
+                    Ok((tcp, remote, permit)) => self.begin_handshake(handshake(tcp, remote, permit), remote),
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept device connections");
+                        tracing::warn!(%error, "cannot accept connections");
                         tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
                     }
                 },
@@ -106,13 +126,10 @@ impl DeviceListener {
         }
     }
 
-    fn begin_handshake(&mut self, tcp: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
-        let acceptor = self.acceptor.clone();
-        let limits = self.limits;
+    fn begin_handshake(&mut self, handshake: impl Future<Output = io::Result<T>> + Send + 'static, remote: SocketAddr) {
+        let timeout = self.limits.handshake_timeout;
         self.handshakes.spawn(async move {
-            match tokio::time::timeout(limits.handshake_timeout, handshake(acceptor, tcp, remote, permit, limits.link))
-                .await
-            {
+            match tokio::time::timeout(timeout, handshake).await {
                 Ok(result) => result.map_err(|error| (remote, error)),
                 Err(_) => Err((remote, io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))),
             }

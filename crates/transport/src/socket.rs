@@ -21,7 +21,7 @@ pub(crate) fn listen(address: SocketAddr, link: LinkKind) -> io::Result<TcpListe
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     let congestion_control = prefer_bbr(&listener, link);
-    tracing::info!(address = %listener.local_addr()?, ?link, congestion_control, "device listener");
+    tracing::info!(address = %listener.local_addr()?, ?link, congestion_control, "TLS listener");
     Ok(listener)
 }
 
