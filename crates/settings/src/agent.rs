@@ -24,13 +24,16 @@ pub struct PollSettings {
     pub metadata_ms: u64,
     /// Between two signs of life when nothing else was reported, seconds.
     pub heartbeat_secs: u64,
+    /// How long a node that took reports is given until the repository's acknowledgement is back, milliseconds; then they
+    /// go another way.
+    pub acknowledged_within_ms: u64,
     /// First wait after a failed attempt, seconds; it doubles up to a day.
     pub retry_secs: u64,
 }
 
 impl Default for PollSettings {
     fn default() -> Self {
-        Self { metadata_ms: 60_000, heartbeat_secs: 6 * 3600, retry_secs: 600 }
+        Self { metadata_ms: 60_000, heartbeat_secs: 6 * 3600, acknowledged_within_ms: 120_000, retry_secs: 600 }
     }
 }
 

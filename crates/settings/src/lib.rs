@@ -14,7 +14,7 @@ mod repo;
 pub use agent::{AgentSettings, DpkgSettings, PollSettings};
 pub use load::{SettingsError, load};
 pub use node::{CacheSettings, CarrierChoice, ExchangeSettings, NodeSettings, OriginSettings};
-pub use repo::{LeaseSettings, RepoSettings, StoreSettings};
+pub use repo::{HttpsSettings, LeaseSettings, RepoSettings, ReportSettings, StoreSettings};
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 
 use crate::{ListenSettings, LogSettings};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Everything that `sluice-repo serve` can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,8 +10,12 @@ use serde::{Deserialize, Serialize};
 pub struct RepoSettings {
     /// Where it listens.
     pub listen: ListenSettings,
+    /// HTTPS for people and foreign clients.
+    pub https: HttpsSettings,
     /// The serving lease.
     pub lease: LeaseSettings,
+    /// Outcome reports.
+    pub reports: ReportSettings,
     /// The content store.
     pub store: StoreSettings,
     /// Logging.
@@ -21,10 +26,31 @@ impl Default for RepoSettings {
     fn default() -> Self {
         Self {
             listen: crate::listen([127, 0, 0, 1], 8470),
+            https: HttpsSettings::default(),
             lease: LeaseSettings::default(),
+            reports: ReportSettings::default(),
             store: StoreSettings::default(),
             log: LogSettings::default(),
         }
+    }
+}
+
+/// HTTPS with certificates of the internal CA: where tokens may cross a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpsSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Host names and addresses by which clients reach it, besides this machine's name, its loopback addresses and the
+    /// address in `listen`.
+    pub names: Vec<String>,
+    /// Life of a certificate, seconds: at least 3, at most seven days. It is renewed after two thirds.
+    pub leaf_secs: u64,
+}
+
+impl Default for HttpsSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8473)), names: Vec::new(), leaf_secs: 7 * 24 * 3600 }
     }
 }
 
@@ -40,6 +66,20 @@ pub struct LeaseSettings {
 impl Default for LeaseSettings {
     fn default() -> Self {
         Self { serving_secs: 24 * 3600 }
+    }
+}
+
+/// What becomes of endpoints that say nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportSettings {
+    /// Silence after which an endpoint's compliance is unknown, seconds: longer than the agents' `heartbeat_secs`.
+    pub silence_secs: u64,
+}
+
+impl Default for ReportSettings {
+    fn default() -> Self {
+        Self { silence_secs: 7 * 3600 }
     }
 }
 
