@@ -1,17 +1,22 @@
 //! The admin API, a method a route.
 
 use crate::error::ClientError;
-use crate::http::{Http, Timeouts};
+use crate::http::{Http, Timeouts, Trust};
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_api::ADMIN_PREFIX;
 use sluice_api::admin as form;
+use sluice_api::bans::{BanList, NewLift};
+use sluice_identity::Fingerprint;
 use sluice_model::{EndpointId, MemberKey, PatchRef, SiteName};
 use std::fmt::Write;
 
 /// Longest answer that is read: 20,000 endpoints of some 400 bytes are 8 MB.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
+
+/// Longest answer of `/healthz`.
+const HEALTH_BYTES_MAX: u64 = 1 << 10;
 
 /// An administrator's client of one repo server.
 #[derive(Clone)]
@@ -101,6 +106,28 @@ impl AdminClient {
     /// A client of the repo server at `base_url` with a person's token.
     pub fn new(base_url: &str, token: Option<&str>) -> Result<Self, ClientError> {
         Ok(Self { http: Http::open(base_url, token, Timeouts::default())? })
+    }
+
+    /// The same over HTTPS, where the server must show a certificate of the internal CA that is pinned.
+    pub fn pinned(base_url: &str, token: Option<&str>, authority: Fingerprint) -> Result<Self, ClientError> {
+        let trust = Some(Trust::Authority(authority));
+        Ok(Self { http: Http::open_trusting(base_url, token, Timeouts::default(), trust)? })
+    }
+
+    /// The internal CA that the HTTPS server at `base_url` shows, unverified; `None` when its chain ends without one.
+    /// Nothing is sent but the handshake.
+    pub async fn shown_authority(base_url: &str) -> Result<Option<Fingerprint>, ClientError> {
+        let http = Http::open_trusting(base_url, None, Timeouts::default(), Some(Trust::Nobody))?;
+        match http.get_bytes("/healthz", HEALTH_BYTES_MAX).await {
+            Err(ClientError::NotPinned { got, .. }) => Ok(got),
+            Err(error) => Err(error),
+            Ok(_) => Ok(None),
+        }
+    }
+
+    /// Whether the server answers at all, without a token: over HTTPS that the system trusts it.
+    pub async fn reach(&self) -> Result<(), ClientError> {
+        self.http.get_bytes("/healthz", HEALTH_BYTES_MAX).await.map(drop)
     }
 
     /// The base URL, without a slash at the end.
@@ -220,6 +247,16 @@ impl AdminClient {
     /// Takes a node out of the roster.
     pub async fn remove_node(&self, node: &MemberKey) -> Result<(), ClientError> {
         self.delete(&format!("/nodes/{node}")).await
+    }
+
+    /// Every ban in the whole fleet.
+    pub async fn bans(&self) -> Result<BanList, ClientError> {
+        self.get("/bans").await
+    }
+
+    /// Lifts the ban of a member.
+    pub async fn lift_ban(&self, member: &MemberKey, lift: &NewLift) -> Result<(), ClientError> {
+        self.http.send_json_only(Method::POST, &format!("{ADMIN_PREFIX}/bans/{member}/lift"), lift).await
     }
 
     /// Every endpoint.

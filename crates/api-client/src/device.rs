@@ -8,6 +8,7 @@ use crate::repository::{document_of, metadata_of};
 use bytes::Bytes;
 use reqwest::Method;
 use sluice_api::DEVICE_PREFIX;
+use sluice_api::bans::BanReport;
 use sluice_api::device::{
     Acknowledgements, Announcement, EnrolAnswer, EnrolRequest, NodeStatus, ReportBatch, ReportReceipt,
 };
@@ -66,6 +67,11 @@ impl DeviceClient {
     /// Tells the origin how this node is.
     pub async fn status(&self, status: &NodeStatus) -> Result<(), ClientError> {
         self.http.send_json_only(Method::POST, &path("/status"), status).await
+    }
+
+    /// Brings evidence against a peer to the origin.
+    pub async fn report_ban(&self, report: &BanReport) -> Result<(), ClientError> {
+        self.http.send_json_only(Method::POST, &path("/bans"), report).await
     }
 
     /// Hands over outcome reports; what the receipt counts as stored is durable at the receiver.

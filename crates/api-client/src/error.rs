@@ -1,6 +1,7 @@
 //! What can go wrong between a client and a server, whose fault it is, and whether trying again helps.
 
 use sluice_api::problem::{Problem, ProblemType};
+use sluice_identity::Fingerprint;
 use sluice_model::MemberKey;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +54,20 @@ pub enum ClientError {
         url: String,
         /// Whose key was expected.
         expected: MemberKey,
+        /// What the handshake said.
+        source: reqwest::Error,
+    },
+    /// The server shows no certificate of the pinned authority.
+    #[error(
+        "the server at {url} shows no certificate of the authority that `login` pinned; nothing was sent. When its CA was \
+         replaced, compare `sluice-repo fingerprint` on the server and log in again with --fingerprint; otherwise somebody \
+         stands in between"
+    )]
+    NotPinned {
+        /// Which URL.
+        url: String,
+        /// The authority that it shows, when it shows one.
+        got: Option<Fingerprint>,
         /// What the handshake said.
         source: reqwest::Error,
     },
@@ -158,7 +173,14 @@ impl ClientError {
 
     /// Whether no server answered: unreachable, timed out or broken off.
     pub fn is_connection(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::WrongKey { .. } | Self::TimedOut { .. } | Self::Broken { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::WrongKey { .. }
+                | Self::NotPinned { .. }
+                | Self::TimedOut { .. }
+                | Self::Broken { .. }
+        )
     }
 
     /// The error of sending or reading, told apart.

@@ -7,7 +7,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_api::problem::Problem;
-use sluice_identity::DeviceKey;
+use sluice_identity::{DeviceKey, Fingerprint, SeenAuthority};
 use sluice_model::MemberKey;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,15 @@ impl Default for Timeouts {
     }
 }
 
+/// Whom an HTTPS client believes, when not the system's authorities.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trust {
+    /// The internal CA with this fingerprint.
+    Authority(Fingerprint),
+    /// None: to learn what the server shows.
+    Nobody,
+}
+
 /// A client of one server.
 #[derive(Clone)]
 pub(crate) struct Http {
@@ -43,6 +52,7 @@ pub(crate) struct Http {
     base: Url,
     bearer: Option<Arc<str>>,
     expected: Option<MemberKey>,
+    authority: Option<SeenAuthority>,
     timeouts: Timeouts,
     pace: Option<Pace>,
 }
@@ -50,6 +60,17 @@ pub(crate) struct Http {
 impl Http {
     /// A client of the server at `base` (`http://` or `https://`), without a device key.
     pub(crate) fn open(base: &str, bearer: Option<&str>, timeouts: Timeouts) -> Result<Self, ClientError> {
+        Self::open_trusting(base, bearer, timeouts, None)
+    }
+
+    /// The same; over `https://` the server must show a certificate of the internal CA with that fingerprint, and of no
+    /// other authority. [`Trust::Nobody`] believes none: what the server shows stands in the error.
+    pub(crate) fn open_trusting(
+        base: &str,
+        bearer: Option<&str>,
+        timeouts: Timeouts,
+        trust: Option<Trust>,
+    ) -> Result<Self, ClientError> {
         sluice_identity::install_provider();
         let wrong = |reason: String| ClientError::BadUrl { text: base.to_owned(), reason };
         let url = Url::parse(base.trim_end_matches('/')).map_err(|error| wrong(error.to_string()))?;
@@ -64,8 +85,21 @@ impl Http {
             // Nothing here ends up on TLS, so a machine without a certificate store is no obstacle.
             builder = builder.tls_certs_only([]);
         }
+        let authority = trust.map(|trust| {
+            sluice_identity::pinned_authority_config(match trust {
+                Trust::Authority(fingerprint) => Some(fingerprint),
+                Trust::Nobody => None,
+            })
+        });
+        let authority = match authority {
+            Some((tls, seen)) if url.scheme() == "https" => {
+                builder = builder.tls_backend_preconfigured(tls);
+                Some(seen)
+            }
+            _ => None,
+        };
         let client = builder.build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { client, base: url, bearer: bearer.map(Arc::from), expected: None, timeouts, pace: None })
+        Ok(Self { client, base: url, bearer: bearer.map(Arc::from), expected: None, authority, timeouts, pace: None })
     }
 
     /// A client of the device listener at `address`, which must prove `expected`; this side proves `key`.
@@ -84,7 +118,7 @@ impl Http {
             .build()
             .map_err(|error| wrong(error.to_string()))?;
         let base = Url::parse(&text).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { client, base, bearer: None, expected: Some(expected), timeouts, pace: None })
+        Ok(Self { client, base, bearer: None, expected: Some(expected), authority: None, timeouts, pace: None })
     }
 
     pub(crate) fn with_pace(mut self, pace: Pace) -> Self {
@@ -119,11 +153,18 @@ impl Http {
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let request = request.build().map_err(|error| ClientError::of(self.base(), self.expected, error))?;
         let url = request.url().to_string();
-        let answer = self.client.execute(request).await.map_err(|error| ClientError::of(&url, self.expected, error))?;
+        let answer = self.client.execute(request).await.map_err(|error| self.not_sent(&url, error))?;
         if answer.status().is_success() {
             return Ok(answer);
         }
         Err(self.refusal(url, answer).await)
+    }
+
+    fn not_sent(&self, url: &str, error: reqwest::Error) -> ClientError {
+        match self.authority.as_ref().and_then(SeenAuthority::get) {
+            Some(wrong) => ClientError::NotPinned { url: url.to_owned(), got: wrong.got, source: error.without_url() },
+            None => ClientError::of(url, self.expected, error),
+        }
     }
 
     async fn refusal(&self, url: String, answer: Response) -> ClientError {

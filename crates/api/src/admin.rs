@@ -9,12 +9,17 @@
 //! | `GET /patches`, `GET /patches/{name}/{version}` | any | -> [`Patches`], [`Patch`] |
 //! | `POST /patches/{name}/{version}/approvals` | approver | [`NewApproval`] -> [`Patch`] |
 //! | `POST /patches/{name}/{version}/retraction` | retractor | [`NewRetraction`] -> [`Retraction`] |
+//! | `POST /patches/{name}/{version}/retraction-plan` | retractor | [`RetractionScope`] -> [`RetractionPlan`] |
+//! | `GET /suspensions`, `POST /suspensions` | any, deployer or retractor | [`NewSuspension`] -> [`Suspension`]/[`Suspensions`] |
+//! | `POST /suspensions/{id}/lift` | two approvers | [`NewLift`] -> 200 [`Suspension`], or 202 [`WaitingRequest`] |
+//! | `POST /reinstatements` | two approvers | [`NewReinstatement`] -> 200 [`Patch`], or 202 [`WaitingRequest`] |
 //! | `GET /retractions`, `GET /retractions/{serial}` | any | -> [`Retractions`], [`Retraction`] |
 //! | `GET /sites`, `POST /sites`, `PUT /sites/{site}/limits` | any, admin | [`NewSite`], [`NewSiteLimits`] -> [`Site`]/[`Sites`] |
 //! | `GET /rings` | any | -> [`Rings`] |
 //! | `POST /enrolment-tokens` | admin | [`NewEnrolmentToken`] -> [`EnrolmentToken`] |
 //! | `POST /person-tokens` | admin | [`NewPersonToken`] -> [`PersonToken`] |
 //! | `GET /nodes`, `DELETE /nodes/{key}` | any, admin | -> [`Nodes`] |
+//! | `GET /bans`, `POST /bans/{key}/lift` | any, admin | [`crate::bans`] |
 //! | `GET /endpoints`, `DELETE /endpoints/{id}` | any, admin | -> [`Endpoints`] |
 //! | `GET /endpoints/{id}/explanation` | any | -> [`Explanation`] |
 //! | `GET /outcomes?endpoint&patch&site&after&limit` | any | -> [`Outcomes`] |
@@ -24,8 +29,7 @@
 use crate::device::{BannedPeer, DeviceKind};
 use serde::{Deserialize, Serialize};
 use sluice_model::{
-    ArtifactId, ByteRate, Cve, EndpointId, MemberAddresses, MemberKey, Network, PatchName, PatchRef, PatchVersion,
-    PersonName, PersonRole, RingName, Severity, Sha256, SiteName, Timestamp,
+    ArtifactId, ByteRate, Cve, EndpointId, MemberAddresses, MemberKey, Network, PatchName, PatchRef, PatchVersion, PersonName, PersonRole, RingName, Severity, Sha256, SiteName, SuspensionScope, SuspensionSubject, Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -154,6 +158,10 @@ pub struct Patch {
     pub published_at: Timestamp,
     pub artifacts: Vec<Artifact>,
     pub approvals: Vec<RingApproval>,
+    /// Rings whose approvers have still to sign it.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub proposed_into: Vec<RingName>,
     /// Serial of the tombstone that retracts it.
     pub retraction: Option<u64>,
 }
@@ -204,6 +212,8 @@ pub struct Retraction {
     /// Nodes that have not said so yet.
     #[schema(value_type = Vec<String>)]
     pub nodes_waiting: Vec<MemberKey>,
+    /// Every node of the roster, each counted once.
+    pub nodes: RetractionNodes,
     /// When the last lease that a waiting node may hold runs out: it serves nothing after it.
     #[schema(value_type = u64)]
     pub blocked_at_the_latest: Timestamp,
@@ -213,6 +223,153 @@ pub struct Retraction {
     /// Endpoints that reported the rollback.
     #[schema(value_type = Vec<String>)]
     pub endpoints_rolled_back: Vec<EndpointId>,
+}
+
+/// The nodes of the roster by what is known of them and one retraction; the counts add up to `total`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RetractionNodes {
+    /// Acknowledged: committed, not served, cut, deleted.
+    pub fenced: u64,
+    /// Connected, and has not acknowledged yet.
+    pub connected: u64,
+    /// Not connected; may serve until its lease ends.
+    pub offline: u64,
+    /// Not connected, and every lease that it can hold has run out: it serves nothing.
+    pub expired: u64,
+    /// Enrolled and never heard of: it has nothing to serve.
+    pub never_seen: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+/// What would be retracted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct RetractionScope {
+    /// Other patches that are meant to go too.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub also: Vec<PatchRef>,
+}
+
+/// What a retraction would do. Nothing happened yet.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RetractionPlan {
+    /// Each gets a tombstone.
+    #[schema(value_type = Vec<String>)]
+    pub patches: Vec<PatchRef>,
+    /// Every file that would be blocked for good.
+    pub artifacts: Vec<PlannedArtifact>,
+    /// Patches that share a file and must be named in `also` first.
+    #[schema(value_type = Vec<String>)]
+    pub not_named: Vec<PatchRef>,
+    /// Where endpoints would go back to, by ring.
+    pub ways_back: Vec<WayBack>,
+    /// Nodes that would be told.
+    pub nodes: u64,
+    /// Endpoints whose last word is that one of the patches is installed.
+    #[schema(value_type = Vec<String>)]
+    pub endpoints_installed: Vec<EndpointId>,
+    /// Tombstones of the last hour.
+    pub tombstones_last_hour: u64,
+    /// Whether the brake asks for a second person.
+    pub needs_second_person: bool,
+}
+
+/// A file that would be blocked, and who else has it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct PlannedArtifact {
+    pub file_name: String,
+    #[schema(value_type = String)]
+    pub sha256: Sha256,
+    /// Every patch that has it.
+    #[schema(value_type = Vec<String>)]
+    pub patches: Vec<PatchRef>,
+}
+
+/// Where a ring's endpoints would go back to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct WayBack {
+    #[schema(value_type = String)]
+    pub ring: RingName,
+    #[schema(value_type = String)]
+    pub from: PatchRef,
+    /// Nothing: they would keep it and say so.
+    #[schema(value_type = Option<String>)]
+    pub to: Option<PatchRef>,
+}
+
+/// Asks for a suspension; in force at once, and until two people lift it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewSuspension {
+    /// `"everything"`, `{"patch": {"name", "versions": {"from", "to"}}}` or `{"package": {...}}`.
+    #[schema(value_type = Object)]
+    pub subject: SuspensionSubject,
+    /// `"fleet"` or `{"site": name}`.
+    #[schema(value_type = Object)]
+    pub scope: SuspensionScope,
+    /// 1 to 1,000 characters.
+    pub reason: String,
+}
+
+/// A suspension in force.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct Suspension {
+    pub id: u64,
+    #[schema(value_type = Object)]
+    pub subject: SuspensionSubject,
+    #[schema(value_type = Object)]
+    pub scope: SuspensionScope,
+    pub reason: String,
+    #[schema(value_type = String)]
+    pub by: PersonName,
+    #[schema(value_type = u64)]
+    pub at: Timestamp,
+    /// Offered patches that it stops now, by ring and name.
+    pub stops: Vec<String>,
+}
+
+/// Every suspension in force.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct Suspensions {
+    pub suspensions: Vec<Suspension>,
+}
+
+/// Asks to lift a suspension; the second person's call does it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewLift {
+    /// 1 to 1,000 characters, for the audit log.
+    pub reason: String,
+}
+
+/// Asks to reinstate a retracted patch in one ring; the second person's call does it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewReinstatement {
+    /// Serial of the retraction that is to be lifted.
+    pub serial: u64,
+    /// Where.
+    #[schema(value_type = String)]
+    pub ring: RingName,
+    /// 1 to 1,000 characters; signed into the reinstatement.
+    pub reason: String,
+}
+
+/// Nothing happened yet: another person must ask for the same.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct WaitingRequest {
+    pub id: String,
+    pub kind: String,
+    pub subject: String,
+    #[schema(value_type = String)]
+    pub by: PersonName,
+    #[schema(value_type = u64)]
+    pub expires_at: Timestamp,
+    /// What is missing, in words.
+    pub missing: String,
 }
 
 /// A node that acknowledged a retraction.
@@ -407,6 +564,23 @@ pub struct Node {
     pub spooled_reports: u64,
     pub banned: Vec<BannedPeer>,
     pub trouble: Option<String>,
+    /// Endpoints that say that it took their reports and let none through, in the last seven days.
+    #[serde(default)]
+    pub withheld: Vec<WithheldReports>,
+}
+
+/// An endpoint's word about a node that took its reports, through which none came back acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct WithheldReports {
+    #[schema(value_type = String)]
+    pub endpoint: EndpointId,
+    pub endpoint_name: String,
+    /// Reports that had to go another way.
+    pub reports: u64,
+    /// When the endpoint's word arrived.
+    #[schema(value_type = u64)]
+    pub at: Timestamp,
 }
 
 /// Every node.
@@ -427,12 +601,43 @@ pub struct Endpoint {
     pub site: SiteName,
     #[schema(value_type = String)]
     pub ring: RingName,
-    /// `active` or `revoked`.
+    /// `active`, `quarantined` or `revoked`.
     pub state: String,
     #[schema(value_type = u64)]
     pub enrolled_at: Timestamp,
     #[schema(value_type = Option<u64>)]
     pub last_report_at: Option<Timestamp>,
+    /// It was silent for too long, or never heard: its compliance is unknown.
+    #[serde(default)]
+    pub is_silent: bool,
+    /// How often its key enrolled; its reports are numbered anew each time.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Reports that count, without a gap, in this epoch.
+    #[serde(default)]
+    pub reports: u64,
+    /// Reports that wait for an earlier one that has not come.
+    #[serde(default)]
+    pub waiting_reports: u64,
+    /// Why nothing that it says is believed, when that is so.
+    #[serde(default)]
+    pub quarantine: Option<EndpointQuarantine>,
+}
+
+/// Why an endpoint's reports are not believed, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct EndpointQuarantine {
+    /// `cloned` or `altered`.
+    pub kind: String,
+    /// In words.
+    pub reason: String,
+    /// The first number of the chain that is in doubt; nothing from it on counts.
+    pub seq: u64,
+    #[schema(value_type = u64)]
+    pub since: Timestamp,
+    /// What to do.
+    pub remedy: String,
 }
 
 /// Every endpoint.
@@ -503,6 +708,20 @@ pub struct Outcomes {
     pub outcomes: Vec<Outcome>,
     /// `after` of the next page, when there is one.
     pub next: Option<u64>,
+    /// Endpoints that the filter is about and whose reports are not believed, with what to do; on the first page only.
+    #[serde(default)]
+    pub quarantined: Vec<QuarantinedEndpoint>,
+}
+
+/// An endpoint in quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct QuarantinedEndpoint {
+    #[schema(value_type = String)]
+    pub endpoint: EndpointId,
+    pub endpoint_name: String,
+    #[serde(flatten)]
+    pub quarantine: EndpointQuarantine,
 }
 
 /// Counts of endpoints by compliance state. They add up to `endpoints`.

@@ -5,6 +5,7 @@
 //! | `POST /enrol` | device -> origin | [`EnrolRequest`] -> [`EnrolAnswer`] |
 //! | `POST /announce` | node -> origin | [`Announcement`] -> 204 |
 //! | `POST /status` | node -> origin | [`NodeStatus`] -> 204 |
+//! | `POST /bans` | node -> origin | [`crate::bans::BanReport`] -> 204 |
 //! | `POST /outcomes` | agent -> node, node -> origin | [`ReportBatch`] -> [`ReportReceipt`] |
 //! | `GET /acknowledgements` | agent -> node | -> [`Acknowledgements`] of the calling endpoint |
 
@@ -48,6 +49,13 @@ pub struct EnrolAnswer {
     pub ring: Option<RingName>,
     /// Versions below which the device must never accept a role: (role name, version).
     pub floor: Vec<(String, u64)>,
+    /// Number of an endpoint's report chain: one more at each enrolment of its key.
+    #[serde(default = "first_epoch")]
+    pub epoch: u32,
+}
+
+fn first_epoch() -> u32 {
+    1
 }
 
 /// A node's addresses, told at each start.
@@ -139,15 +147,19 @@ pub struct RefusedReport {
     pub reason: String,
 }
 
-/// The origin's word that every report of (endpoint, epoch) up to `seq` is durable and counted.
+/// The origin's word that every report of (endpoint, epoch) up to `seq` is durable and counted, and no later one.
+///
+/// A later word (by `at`) with a lower `seq` says that the origin lost reports, because it was restored from a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedAcknowledgement {
     /// Whose reports.
     pub endpoint: EndpointId,
     /// Epoch of the endpoint's chain.
     pub epoch: u32,
-    /// Highest seq without a gap.
+    /// Highest seq without a gap; 0 while there is none.
     pub seq: u64,
+    /// When it was given, by the origin's clock.
+    pub at: Timestamp,
     /// The origin that signed.
     pub signer: MemberKey,
     /// Signature by `signer` with purpose `ack` over [`SignedAcknowledgement::signed_bytes`]; 64 bytes in hex.
@@ -155,11 +167,12 @@ pub struct SignedAcknowledgement {
 }
 
 impl SignedAcknowledgement {
-    /// What the signature covers: endpoint (32 bytes), epoch (4, big end first), seq (8, big end first).
-    pub fn signed_bytes(endpoint: &EndpointId, epoch: u32, seq: u64) -> Vec<u8> {
-        let mut bytes = endpoint.as_bytes().to_vec();
-        bytes.extend_from_slice(&epoch.to_be_bytes());
-        bytes.extend_from_slice(&seq.to_be_bytes());
+    /// What the signature covers: endpoint (32 bytes), epoch (4, big end first), seq (8), at (8, milliseconds).
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.endpoint.as_bytes().to_vec();
+        bytes.extend_from_slice(&self.epoch.to_be_bytes());
+        bytes.extend_from_slice(&self.seq.to_be_bytes());
+        bytes.extend_from_slice(&self.at.as_millis().to_be_bytes());
         bytes
     }
 }
@@ -167,6 +180,6 @@ impl SignedAcknowledgement {
 /// Acknowledgements for the calling endpoint.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Acknowledgements {
-    /// The newest per epoch.
+    /// The last per epoch.
     pub acknowledgements: Vec<SignedAcknowledgement>,
 }

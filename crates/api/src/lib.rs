@@ -3,6 +3,8 @@
 //! Nothing here decides anything. Field names are the wire format: `docs/openapi.json` is made from them.
 
 pub mod admin;
+pub mod bans;
+pub mod ceremony;
 pub mod device;
 pub mod gossip;
 pub mod problem;

@@ -99,8 +99,12 @@ problem_types! {
     UploadIncomplete = "upload-incomplete", 409, "The upload is not complete";
     /// The file is not a package that can be published.
     NotAPackage = "not-a-package", 422, "The file is not a valid package";
+    /// Evidence against a member convicts nobody.
+    EvidenceRefused = "evidence-refused", 422, "The evidence convicts nobody";
     /// A value breaks a rule.
     Invalid = "invalid", 422, "A value breaks a rule";
+    /// A suspension stops it until two people lift it.
+    Suspended = "suspended", 423, "This is suspended";
     /// Too many requests.
     QuotaExceeded = "quota-exceeded", 429, "Too many requests";
     /// An invariant broke; the log has the chain.
@@ -109,6 +113,8 @@ problem_types! {
     Unobtainable = "unobtainable", 502, "The content could not be fetched";
     /// The lease on the metadata has run out.
     LeaseExpired = "lease-expired", 503, "The serving lease has expired";
+    /// Somebody at this machine said that nothing moves.
+    Held = "held", 503, "This node is held";
     /// The spool or another bounded store is full, or the disk.
     Full = "full", 507, "There is no room";
     /// Not ready yet, or the trusted clock is not established.

@@ -27,6 +27,7 @@ Exit codes:
 
 Environment:
   SLUICE_URL, SLUICE_TOKEN   address and token, before the credentials file
+  SLUICE_FINGERPRINT         the internal CA that the https address must show, with both of them
   NO_COLOR                   no colours";
 
 /// Publishes, approves and retracts patches, and shows what became of them.
@@ -57,6 +58,7 @@ impl Arguments {
             file: self.credentials.clone(),
             url: self.url.clone().or_else(|| text("SLUICE_URL")),
             token: text("SLUICE_TOKEN"),
+            fingerprint: text("SLUICE_FINGERPRINT"),
         }
     }
 }

@@ -6,6 +6,7 @@
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use sluice_api_client::AdminClient;
+use sluice_identity::Fingerprint;
 use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -22,6 +23,9 @@ pub struct Credentials {
     pub url: String,
     /// The person's token.
     pub token: String,
+    /// The internal CA that the server must show over HTTPS; without it the system's authorities are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// What the command line and the environment say.
@@ -33,6 +37,8 @@ pub struct Given {
     pub url: Option<String>,
     /// `SLUICE_TOKEN`.
     pub token: Option<String>,
+    /// `SLUICE_FINGERPRINT`.
+    pub fingerprint: Option<String>,
 }
 
 impl Given {
@@ -54,7 +60,8 @@ impl Given {
     /// Address and token for a command.
     pub fn resolve(&self) -> Result<Credentials, Failure> {
         if let (Some(url), Some(token)) = (&self.url, &self.token) {
-            return Ok(Credentials { url: url.clone(), token: token.clone() });
+            let fingerprint = self.given_fingerprint()?;
+            return Ok(Credentials { url: url.clone(), token: token.clone(), fingerprint });
         }
         let path = self.path()?;
         let Some(stored) = Credentials::load(&path)? else {
@@ -71,9 +78,16 @@ impl Given {
                     stored.url
                 )))
             }
-            (None, Some(token)) => Ok(Credentials { url: stored.url, token: token.clone() }),
+            (None, Some(token)) => Ok(Credentials { token: token.clone(), ..stored }),
             _ => Ok(stored),
         }
+    }
+}
+
+impl Given {
+    fn given_fingerprint(&self) -> Result<Option<Fingerprint>, Failure> {
+        let parsed = self.fingerprint.as_ref().map(|text| text.parse::<Fingerprint>()).transpose();
+        parsed.map_err(|error| Failure::Usage(format!("SLUICE_FINGERPRINT: {error}")))
     }
 }
 
@@ -81,7 +95,10 @@ impl Credentials {
     /// A client with these.
     pub fn client(&self) -> Result<AdminClient, Failure> {
         check_not_in_clear(&self.url)?;
-        Ok(AdminClient::new(&self.url, Some(&self.token))?)
+        Ok(match self.fingerprint {
+            Some(authority) => AdminClient::pinned(&self.url, Some(&self.token), authority)?,
+            None => AdminClient::new(&self.url, Some(&self.token))?,
+        })
     }
 
     /// Reads the file; `None` when there is none.
@@ -151,7 +168,7 @@ pub fn check_not_in_clear(url: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "{url} would carry the token in clear; use https, or an SSH tunnel: ssh -L 8470:127.0.0.1:8470 {host}"
+        "{url} would carry the token in clear; use the server's https address, or an SSH tunnel: ssh -L 8470:127.0.0.1:8470 {host}"
     )))
 }
 
@@ -163,7 +180,7 @@ mod tests {
     fn a_stored_file_is_private_and_a_public_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/credentials.toml");
-        let stored = Credentials { url: "http://127.0.0.1:1".into(), token: "slp1-x".into() };
+        let stored = Credentials { url: "http://127.0.0.1:1".into(), token: "slp1-x".into(), fingerprint: None };
         stored.store(&path).unwrap();
         stored.store(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -178,11 +195,14 @@ mod tests {
     fn a_stored_token_goes_only_where_it_was_stored_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        Credentials { url: "http://127.0.0.1:1/".into(), token: "stored".into() }.store(&path).unwrap();
+        Credentials { url: "http://127.0.0.1:1/".into(), token: "stored".into(), fingerprint: None }
+            .store(&path)
+            .unwrap();
         let given = |url: Option<&str>, token: Option<&str>| Given {
             file: Some(path.clone()),
             url: url.map(str::to_owned),
             token: token.map(str::to_owned),
+            fingerprint: None,
         };
         assert_eq!(given(None, None).resolve().unwrap().token, "stored");
         assert_eq!(given(Some("http://127.0.0.1:1"), None).resolve().unwrap().token, "stored");

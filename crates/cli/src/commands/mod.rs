@@ -2,6 +2,7 @@
 
 mod approve;
 mod audit;
+mod bans;
 mod completions;
 mod compliance;
 mod endpoints;
@@ -55,6 +56,8 @@ pub enum Command {
     Token(token::Group),
     /// List nodes with what they carried.
     Nodes(nodes::List),
+    /// Members whose bytes nobody takes: each signed bytes that were wrong.
+    Bans(bans::Group),
     /// List endpoints.
     Endpoints(endpoints::List),
     /// Take a node or an endpoint out for good.
@@ -92,6 +95,7 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
         Command::Ring(command) => command.run(&client()?, output).await,
         Command::Token(command) => command.run(&client()?, output).await,
         Command::Nodes(command) => command.run(&client()?, output).await,
+        Command::Bans(command) => command.run(&client()?, output).await,
         Command::Endpoints(command) => command.run(&client()?, output).await,
         Command::Revoke(command) => command.run(&client()?, output).await,
         Command::Outcomes(command) => command.run(&client()?, output).await,
