@@ -83,7 +83,7 @@ impl ReportLoop {
 
     async fn send_batch(&self, count_max: usize) -> Result<Sent, StateError> {
         let store = self.store.clone();
-        let waiting = blocking(move || store.oldest_spooled(count_max)).await?;
+        let waiting = blocking(move || store.next_spooled(count_max)).await?;
         if waiting.is_empty() {
             return Ok(Sent::Nothing);
         }
@@ -141,8 +141,7 @@ impl ReportLoop {
 fn checked(view: &NodeView, ack: &SignedAcknowledgement) -> Option<StoredAcknowledgement> {
     let is_origin = view.roster.origins().any(|origin| origin.key == ack.signer);
     let signature = hex::decode(&ack.signature).ok()?;
-    let signed = SignedAcknowledgement::signed_bytes(&ack.endpoint, ack.epoch, ack.seq);
-    let is_good = is_origin && verify_purpose(ack.signer.as_bytes(), "ack", &signed, &signature).is_ok();
+    let is_good = is_origin && verify_purpose(ack.signer.as_bytes(), "ack", &ack.signed_bytes(), &signature).is_ok();
     if !is_good {
         tracing::warn!(endpoint = %ack.endpoint.short(), "an acknowledgement without a good signature was dropped");
         return None;

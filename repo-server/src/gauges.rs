@@ -2,11 +2,12 @@
 
 use crate::clock;
 use crate::state::App;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use sluice_telemetry::metrics::{Labels, Metrics};
 
-/// Every gauge. Labels are sites only: bounded.
+/// Every gauge and counter. Labels are sites and verdicts only: bounded.
 pub struct Gauges {
     lease_seconds: Gauge,
     timestamp_version: Gauge,
@@ -18,6 +19,7 @@ pub struct Gauges {
     site_distinct_bytes: Family<Labels, Gauge>,
     site_metadata_bytes: Family<Labels, Gauge>,
     site_wan_peak: Family<Labels, Gauge>,
+    reports: Family<Labels, Counter>,
 }
 
 impl Gauges {
@@ -34,7 +36,14 @@ impl Gauges {
             site_distinct_bytes: metrics.gauges("site_distinct_bytes", "Chunk bytes sent to a site, each chunk once"),
             site_metadata_bytes: metrics.gauges("site_metadata_bytes", "Metadata, documents, manifests sent to a site"),
             site_wan_peak: metrics.gauges("site_wan_peak_bytes_per_second", "Busiest second to a site since the start"),
+            reports: metrics.counters("outcome_reports", "Outcome reports that came, by what became of them"),
         }
+    }
+
+    /// Counts an outcome report by what became of it: a word of a fixed list.
+    pub fn note_report(&self, verdict: &str) {
+        let labels: Labels = vec![("verdict".into(), verdict.to_owned())];
+        self.reports.get_or_create(&labels).inc();
     }
 
     /// Takes the values of this moment.
@@ -43,7 +52,7 @@ impl Gauges {
         let left = served.view.lease_until.since(clock::timestamp());
         self.lease_seconds.set(value(left.as_secs()));
         self.timestamp_version.set(value(served.view.timestamp_version));
-        self.retractions.set(value(served.view.tombstones.len() as u64));
+        self.retractions.set(value(served.tombstones.len() as u64));
         let nodes = served.roster.members.iter().filter(|member| member.site.is_some()).count();
         self.nodes.set(value(nodes as u64));
         self.nodes_connected.set(value(app.overlay_links.count() as u64));

@@ -1,12 +1,13 @@
 //! Merges reports into the file, inside one open transaction.
 
-use crate::StoreError;
+use crate::quarantine::{self, Evidence};
 use crate::record::{
     BY_HEARD, CHAINS, COUNTERS, ChainRecord, ENDPOINTS, EndpointKey, HASHES, HEARD_COUNTS, HELD, Heard, INDEX,
-    OUTCOMES, PAIRS, PairRecord, QUARANTINE, Quarantine, StoredOutcome, decode, encode,
+    OUTCOMES, PAIRS, PairRecord, StoredOutcome, decode, encode,
 };
+use crate::{StoreError, withheld};
 use redb::{ReadableTable, WriteTransaction};
-use sluice_compliance::{Chain, Fact, Link, OutcomeReport, Standing, Verdict, standings};
+use sluice_compliance::{Broken, Chain, Fact, Link, OutcomeReport, Standing, Verdict, standings};
 use sluice_model::{EndpointId, PatchRef, PatchVersion, RingName, Sha256, SiteName, Timestamp};
 use std::collections::BTreeMap;
 
@@ -83,6 +84,7 @@ fn merge(
 ) -> Result<Verdict, StoreError> {
     let link = Link { seq: new.report.seq, previous: new.report.previous, hash: new.hash };
     let known = tx.open_table(HASHES)?.get((endpoint, epoch, link.seq))?.map(|row| Sha256::from_bytes(row.value()));
+    let before = chain.broken;
     let merged = chain.merge(link, (), |_| known);
     let stored = StoredOutcome {
         payload: new.payload.clone(),
@@ -99,42 +101,26 @@ fn merge(
             None if counted.seq == link.seq => stored.clone(),
             None => return Err(StoreError::Dangling { table: "held_1" }),
         };
-        count(tx, (endpoint, epoch), counted.seq, &outcome, new.received_at)?;
+        count(tx, ((endpoint, epoch), counted.seq), &outcome, new.received_at, chain.broken)?;
     }
-    match merged.verdict {
-        Verdict::Gap { .. } => {
-            tx.open_table(HELD)?.insert((endpoint, epoch, link.seq), encode(&stored).as_slice())?;
-        }
-        Verdict::Breaks(broken) => {
-            drop_held(tx, (endpoint, epoch))?;
-            let quarantine = Quarantine {
-                endpoint: new.report.endpoint,
-                epoch,
-                broken,
-                at: new.received_at,
-                payload: stored.payload,
-                signature: stored.signature,
-            };
-            tx.open_table(QUARANTINE)?.insert((endpoint, epoch), encode(&quarantine).as_slice())?;
-            mark_broken(tx, endpoint, epoch, &quarantine)?;
-        }
-        _ => {}
+    if merged.is_held {
+        tx.open_table(HELD)?.insert((endpoint, epoch, link.seq), encode(&stored).as_slice())?;
+    }
+    if let Some(broken) = chain.broken {
+        let is_believed = merged.is_held || merged.counted.iter().any(|(counted, ())| counted.seq == link.seq);
+        let evidence = Evidence { broken, is_new: before != chain.broken, is_believed, new };
+        quarantine::note(tx, (endpoint, epoch), &evidence)?;
     }
     Ok(merged.verdict)
 }
 
-fn drop_held(tx: &WriteTransaction, (endpoint, epoch): (EndpointKey, u32)) -> Result<(), StoreError> {
-    tx.open_table(HELD)?.retain_in((endpoint, epoch, 0)..=(endpoint, epoch, u64::MAX), |_, _| false)?;
-    Ok(())
-}
-
-/// Lets one report count: its row and indexes, its endpoint's last word, its fact.
+/// Lets one report count: its row and indexes, its endpoint's last word, its fact, its word about nodes.
 fn count(
     tx: &WriteTransaction,
-    (endpoint, epoch): (EndpointKey, u32),
-    seq: u64,
+    ((endpoint, epoch), seq): ((EndpointKey, u32), u64),
     outcome: &StoredOutcome,
     now: Timestamp,
+    broken: Option<Broken>,
 ) -> Result<(), StoreError> {
     let position = tx.open_table(OUTCOMES)?.last()?.map_or(1, |(position, _)| position.value() + 1);
     let report = outcome.report(position)?;
@@ -147,7 +133,8 @@ fn count(
         index.insert((patch_index(patch).as_str(), position), ())?;
     }
     drop(index);
-    let heard = hear(tx, endpoint, epoch, outcome, now)?;
+    let heard = hear(tx, (endpoint, epoch), outcome, now, broken)?;
+    withheld::note(tx, endpoint, &report, now)?;
     match (Fact::of(&report), &report.patch) {
         (Some(fact), Some(patch)) => state_fact(tx, endpoint, &heard, patch, fact, position),
         _ => Ok(()),
@@ -175,53 +162,59 @@ pub(crate) fn heard_of(tx: &WriteTransaction, endpoint: EndpointKey) -> Result<O
 /// Moves the endpoint's last word to `now`, and its counts when it changed site, ring or epoch.
 fn hear(
     tx: &WriteTransaction,
-    endpoint: EndpointKey,
-    epoch: u32,
+    (endpoint, epoch): (EndpointKey, u32),
     outcome: &StoredOutcome,
     now: Timestamp,
+    broken: Option<Broken>,
 ) -> Result<Heard, StoreError> {
     let before = heard_of(tx, endpoint)?;
-    let mut heard = Heard { site: outcome.site.clone(), ring: outcome.ring.clone(), at: now, epoch, broken: None };
+    let mut heard = Heard { site: outcome.site.clone(), ring: outcome.ring.clone(), at: now, epoch, broken };
     if let Some(before) = &before {
         heard.at = now.max(before.at);
-        heard.epoch = epoch.max(before.epoch);
-        heard.broken = before.broken.filter(|_| epoch <= before.epoch);
-        if before.broken.is_some() && heard.broken.is_none() {
-            // What a doubtful chain said is not believed again because a new one begins.
-            tx.open_table(PAIRS)?.retain_in((endpoint, "")..(endpoint, "\u{7f}"), |_, _| false)?;
+        if epoch < before.epoch {
+            (heard.epoch, heard.broken) = (before.epoch, before.broken);
+        }
+        let place = |heard: &Heard| (heard.site.clone(), heard.ring.clone(), heard.epoch, heard.broken);
+        if place(before) == place(&heard) {
+            move_in_order(tx, endpoint, before, &heard)?;
+            tx.open_table(ENDPOINTS)?.insert(endpoint, encode(&heard).as_slice())?;
+            return Ok(heard);
+        }
+        uncount(tx, endpoint, before)?;
+        if epoch > before.epoch {
+            // A machine that enrolled anew says itself what it has; what its key said before may be another machine's.
+            forget_pairs(tx, endpoint)?;
         }
     }
-    let moved = before
-        .as_ref()
-        .is_none_or(|before| (&before.site, &before.ring, before.broken) != (&heard.site, &heard.ring, heard.broken));
-    if moved {
-        if let Some(before) = &before {
-            uncount(tx, endpoint, before)?;
-        }
-        recount(tx, endpoint, &heard)?;
-    } else if let Some(before) = &before
-        && heard.broken.is_none()
-    {
-        let mut order = tx.open_table(BY_HEARD)?;
-        order.remove((before.at.as_millis(), endpoint))?;
-        order.insert((heard.at.as_millis(), endpoint), ())?;
-    }
+    recount(tx, endpoint, &heard)?;
     tx.open_table(ENDPOINTS)?.insert(endpoint, encode(&heard).as_slice())?;
     Ok(heard)
 }
 
-fn mark_broken(
+fn move_in_order(
+    tx: &WriteTransaction,
+    endpoint: EndpointKey,
+    before: &Heard,
+    heard: &Heard,
+) -> Result<(), StoreError> {
+    if heard.broken.is_none() {
+        let mut order = tx.open_table(BY_HEARD)?;
+        order.remove((before.at.as_millis(), endpoint))?;
+        order.insert((heard.at.as_millis(), endpoint), ())?;
+    }
+    Ok(())
+}
+
+/// The chain of `epoch` is broken: the endpoint leaves every count, unless it speaks in a newer epoch.
+pub(crate) fn mark_broken(
     tx: &WriteTransaction,
     endpoint: EndpointKey,
     epoch: u32,
-    quarantine: &Quarantine,
+    broken: Broken,
 ) -> Result<(), StoreError> {
-    let Some(before) = heard_of(tx, endpoint)? else { return Ok(()) };
-    if before.epoch != epoch || before.broken.is_some() {
-        return Ok(());
-    }
+    let Some(before) = heard_of(tx, endpoint)?.filter(|heard| heard.epoch == epoch) else { return Ok(()) };
     uncount(tx, endpoint, &before)?;
-    let heard = Heard { broken: Some(quarantine.broken), ..before };
+    let heard = Heard { broken: Some(broken), ..before };
     tx.open_table(ENDPOINTS)?.insert(endpoint, encode(&heard).as_slice())?;
     Ok(())
 }
@@ -327,13 +320,18 @@ fn add_heard(tx: &WriteTransaction, heard: &Heard, by: i64) -> Result<(), StoreE
     Ok(())
 }
 
-/// Takes a revoked endpoint out of every count and forgets its facts.
+/// Takes a revoked endpoint out of every count and forgets its facts and its word about nodes.
 pub(crate) fn forget(tx: &WriteTransaction, endpoint: &EndpointId) -> Result<(), StoreError> {
     let key = *endpoint.as_bytes();
     if let Some(heard) = heard_of(tx, key)? {
         uncount(tx, key, &heard)?;
         tx.open_table(ENDPOINTS)?.remove(key)?;
-        tx.open_table(PAIRS)?.retain_in((key, "")..(key, "\u{7f}"), |_, _| false)?;
     }
+    forget_pairs(tx, key)?;
+    withheld::forget(tx, key)
+}
+
+fn forget_pairs(tx: &WriteTransaction, endpoint: EndpointKey) -> Result<(), StoreError> {
+    tx.open_table(PAIRS)?.retain_in((endpoint, "")..(endpoint, "\u{7f}"), |_, _| false)?;
     Ok(())
 }

@@ -12,14 +12,16 @@
 mod database;
 mod error;
 mod ingest;
+mod quarantine;
 mod query;
 mod record;
+mod withheld;
 mod writer;
 
 pub use error::StoreError;
 pub use ingest::{Acknowledged, Ingested, NewOutcome};
 pub use query::{OutcomeFilter, Page, Tally};
-pub use record::{Heard, Outcome, Pair, Quarantine};
+pub use record::{ChainState, Heard, Outcome, Pair, Quarantine, Withheld};
 pub use writer::WriterTask;
 
 use database::Reopening;

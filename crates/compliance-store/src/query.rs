@@ -2,14 +2,15 @@
 
 use crate::ingest::{endpoint_index, patch_index, site_index};
 use crate::record::{
-    BY_HEARD, CHAINS, COUNTERS, ChainRecord, ENDPOINTS, EndpointKey, HEARD_COUNTS, Heard, INDEX, OUTCOMES, Outcome,
-    PAIRS, Pair, PairRecord, QUARANTINE, Quarantine, StoredOutcome, decode,
+    BY_HEARD, CHAINS, COUNTERS, ChainRecord, ChainState, ENDPOINTS, EndpointKey, HEARD_COUNTS, Heard, INDEX, OUTCOMES,
+    Outcome, PAIRS, Pair, PairRecord, QUARANTINE, Quarantine, StoredOutcome, decode,
 };
 use crate::{Acknowledged, ComplianceStore, StoreError};
 use redb::{ReadTransaction, ReadableTable};
-use sluice_compliance::{Chain, SILENCE_MAX, Standing};
+use sluice_compliance::{Chain, Standing};
 use sluice_model::{EndpointId, PatchRef, RingName, SiteName, Timestamp};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Rows that one page looks at; a filter that matches few of them gives a short page with a `next`.
 const ROWS_LOOKED_AT_MAX: usize = 10_000;
@@ -38,7 +39,7 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
-/// Counts of the endpoints that are known: heard within [`SILENCE_MAX`], with a whole chain; and the facts of the rest.
+/// Counts of the endpoints that are known: silent for no longer than allowed, with a whole chain; and the facts of the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Known endpoints by site and ring.
@@ -92,13 +93,19 @@ impl ComplianceStore {
         })
     }
 
-    /// The epoch of the endpoint's newest chain, whether its reports count or wait.
-    pub fn epoch(&self, endpoint: &EndpointId) -> Result<Option<u32>, StoreError> {
-        let key = *endpoint.as_bytes();
+    /// The newest chain of every endpoint of which something came: its epoch and how far it is. O(chains).
+    pub fn chains(&self) -> Result<BTreeMap<EndpointId, (u32, ChainState)>, StoreError> {
         self.database.read(|tx| {
-            let table = tx.open_table(CHAINS)?;
-            let newest = table.range((key, 0)..=(key, u32::MAX))?.next_back().transpose()?;
-            Ok(newest.map(|(key, _)| key.value().1))
+            let mut chains = BTreeMap::new();
+            for row in tx.open_table(CHAINS)?.iter()? {
+                let (key, value) = row?;
+                let (endpoint, epoch) = key.value();
+                let chain = Chain::from(decode::<ChainRecord>("chains_1", value.value())?);
+                let state = ChainState { head_seq: chain.head_seq, held_count: chain.held.len() as u64 };
+                // Epochs of one endpoint come in their order: the newest stays.
+                chains.insert(EndpointId::from_bytes(endpoint), (epoch, state));
+            }
+            Ok(chains)
         })
     }
 
@@ -139,9 +146,12 @@ impl ComplianceStore {
         })
     }
 
-    /// Counts at `now`. O(counters + pairs of endpoints that are silent or whose chain is broken).
-    pub fn tally(&self, now: Timestamp) -> Result<Tally, StoreError> {
-        self.database.read(|tx| tally(tx, now))
+    /// Counts at `now`; whoever was silent for longer than `silence_max` is not known. O(counters + pairs of endpoints
+    /// that are silent or whose chain is broken).
+    pub fn tally(&self, now: Timestamp, silence_max: Duration) -> Result<Tally, StoreError> {
+        let silence_ms = u64::try_from(silence_max.as_millis()).unwrap_or(u64::MAX);
+        let heard_from = Timestamp::from_millis(now.as_millis().saturating_sub(silence_ms));
+        self.database.read(|tx| tally(tx, heard_from))
     }
 }
 
@@ -198,7 +208,7 @@ fn matches(filter: &OutcomeFilter, outcome: &Outcome) -> bool {
         && filter.site.as_ref().is_none_or(|site| outcome.site == *site)
 }
 
-fn tally(tx: &ReadTransaction, now: Timestamp) -> Result<Tally, StoreError> {
+fn tally(tx: &ReadTransaction, heard_from: Timestamp) -> Result<Tally, StoreError> {
     let mut tally = Tally::default();
     for row in tx.open_table(HEARD_COUNTS)?.iter()? {
         let (key, count) = row?;
@@ -212,10 +222,10 @@ fn tally(tx: &ReadTransaction, now: Timestamp) -> Result<Tally, StoreError> {
         let standing = standing.ok_or(StoreError::Dangling { table: "counters_1" })?;
         tally.pairs.insert((name(ring)?, name(patch)?, name(site)?, standing), count.value());
     }
-    take_out_silent(tx, &mut tally, now)?;
+    take_out_silent(tx, &mut tally, heard_from)?;
     for row in tx.open_table(QUARANTINE)?.iter()? {
-        let (endpoint, _) = row?.0.value();
-        if let Some(heard) = heard(tx, &endpoint)?.filter(|heard| heard.broken.is_some()) {
+        let (endpoint, epoch) = row?.0.value();
+        if let Some(heard) = heard(tx, &endpoint)?.filter(|heard| heard.epoch == epoch && heard.broken.is_some()) {
             for (patch, _) in pairs(tx, &endpoint)? {
                 *tally.doubtful.entry((heard.ring.clone(), patch, heard.site.clone())).or_default() += 1;
             }
@@ -224,9 +234,8 @@ fn tally(tx: &ReadTransaction, now: Timestamp) -> Result<Tally, StoreError> {
     Ok(tally)
 }
 
-fn take_out_silent(tx: &ReadTransaction, tally: &mut Tally, now: Timestamp) -> Result<(), StoreError> {
-    let heard_from = now.as_millis().saturating_sub(u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX));
-    for row in tx.open_table(BY_HEARD)?.range(..(heard_from, [0; 32]))? {
+fn take_out_silent(tx: &ReadTransaction, tally: &mut Tally, heard_from: Timestamp) -> Result<(), StoreError> {
+    for row in tx.open_table(BY_HEARD)?.range(..(heard_from.as_millis(), [0; 32]))? {
         let (_, endpoint) = row?.0.value();
         let heard = heard(tx, &endpoint)?.ok_or(StoreError::Dangling { table: "heard_endpoints_1" })?;
         take_one(&mut tally.known, (heard.site.clone(), heard.ring.clone()));

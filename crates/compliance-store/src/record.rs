@@ -3,7 +3,7 @@
 use crate::StoreError;
 use redb::{TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sluice_compliance::{Broken, Chain, Fact, Link, OutcomeReport, Standing};
+use sluice_compliance::{Broken, Chain, Fact, Link, Order, OutcomeReport, Standing};
 use sluice_model::{EndpointId, PatchRef, RingName, Sha256, SiteName, Timestamp};
 
 pub(crate) type EndpointKey = [u8; 32];
@@ -30,6 +30,8 @@ pub(crate) const HEARD_COUNTS: TableDefinition<(&str, &str), u64> = TableDefinit
 pub(crate) const COUNTERS: TableDefinition<(&str, &str, &str, u8), u64> = TableDefinition::new("counters_1");
 /// (endpoint, epoch) -> [`Quarantine`].
 pub(crate) const QUARANTINE: TableDefinition<(EndpointKey, u32), &[u8]> = TableDefinition::new("quarantine_1");
+/// (endpoint, node) -> [`Withheld`]: what the endpoint says of a node that took its reports.
+pub(crate) const WITHHELD: TableDefinition<(EndpointKey, [u8; 32]), &[u8]> = TableDefinition::new("withheld_1");
 
 const RECORD_FORMAT: u8 = 1;
 
@@ -45,6 +47,7 @@ pub(crate) fn create_tables(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(HEARD_COUNTS)?;
     tx.open_table(COUNTERS)?;
     tx.open_table(QUARANTINE)?;
+    tx.open_table(WITHHELD)?;
     Ok(())
 }
 
@@ -156,6 +159,26 @@ pub struct Heard {
     pub epoch: u32,
     /// Set when that epoch's chain is broken: nothing is known of the endpoint.
     pub broken: Option<Broken>,
+}
+
+/// An endpoint's word about a node that took its reports and through which none came back acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    /// Reports that had to go another way.
+    pub reports: u64,
+    /// When the report that says so arrived.
+    pub at: Timestamp,
+    /// Which report of the endpoint says so.
+    pub order: Order,
+}
+
+/// What is known of a chain, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChainState {
+    /// Highest number without a gap.
+    pub head_seq: u64,
+    /// Reports that wait for a lower one.
+    pub held_count: u64,
 }
 
 /// Evidence that a chain is broken.

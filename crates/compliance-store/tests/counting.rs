@@ -4,9 +4,9 @@
 mod support;
 
 use proptest::prelude::*;
-use sluice_compliance::{Broken, OutcomeKind, SILENCE_MAX, Standing, Verdict};
+use sluice_compliance::{Broken, OutcomeKind, SILENCE_MAX, Standing, Verdict, WithheldBy};
 use sluice_compliance_store::{ComplianceStore, NewOutcome, OutcomeFilter, Tally};
-use sluice_model::{EndpointId, Timestamp};
+use sluice_model::{EndpointId, MemberKey, Timestamp};
 use std::time::Duration;
 use support::{NOW, Running, hash, report};
 
@@ -16,7 +16,7 @@ const ALL: OutcomeFilter = OutcomeFilter { endpoint: None, patch: None, site: No
 fn count_by_hand(store: &ComplianceStore, now: Timestamp) -> Tally {
     let mut tally = Tally::default();
     for (endpoint, heard) in store.all_heard().unwrap() {
-        if heard.broken.is_some() || !sluice_compliance::is_heard(Some(heard.at), now) {
+        if heard.broken.is_some() || !sluice_compliance::is_heard(Some(heard.at), now, SILENCE_MAX) {
             for pair in store.pairs(&endpoint).unwrap() {
                 *tally.doubtful.entry((heard.ring.clone(), pair.patch, heard.site.clone())).or_default() += 1;
             }
@@ -32,7 +32,7 @@ fn count_by_hand(store: &ComplianceStore, now: Timestamp) -> Tally {
 }
 
 fn installed(store: &ComplianceStore, now: Timestamp) -> u64 {
-    let tally = store.tally(now).unwrap();
+    let tally = store.tally(now, SILENCE_MAX).unwrap();
     tally.pairs.iter().filter(|((.., standing), _)| *standing == Standing::Installed).map(|(_, count)| count).sum()
 }
 
@@ -42,10 +42,11 @@ async fn a_doubled_and_a_reordered_report_count_once() {
     let running = Running::open(&dir.path().join("c.redb"));
     let (one, two) = (report(1, 1, "1", OutcomeKind::Failed), report(1, 2, "1", OutcomeKind::Installed));
     let first = running.store.ingest(vec![two.clone()]).await.unwrap();
-    assert_eq!((first.verdicts, first.acknowledged), (vec![Verdict::Gap { missing: 1 }], vec![]));
+    assert_eq!(first.verdicts, [Verdict::Gap { missing: 1 }]);
+    assert_eq!(first.acknowledged[0].seq, 0, "nothing is acknowledged, and that is said");
     assert_eq!(installed(&running.store, NOW), 0, "a report beyond a gap does not count yet");
     let second = running.store.ingest(vec![one.clone(), two.clone(), one]).await.unwrap();
-    assert_eq!(second.verdicts, [Verdict::New, Verdict::Duplicate, Verdict::Duplicate]);
+    assert_eq!(second.verdicts, [Verdict::Late, Verdict::Duplicate, Verdict::Duplicate]);
     assert_eq!(second.acknowledged[0].seq, 2);
     assert_eq!(installed(&running.store, NOW), 1);
     running.close().await;
@@ -65,7 +66,7 @@ async fn a_silent_endpoint_is_in_no_count_until_it_is_heard_again() {
     running.store.ingest(vec![report(1, 1, "1", OutcomeKind::Installed)]).await.unwrap();
     let later = NOW.plus(SILENCE_MAX + Duration::from_secs(1));
     assert_eq!(installed(&running.store, NOW), 1);
-    let tally = running.store.tally(later).unwrap();
+    let tally = running.store.tally(later, SILENCE_MAX).unwrap();
     assert!(tally.known.is_empty() && tally.pairs.is_empty());
     assert_eq!(tally.doubtful.values().sum::<u64>(), 1);
     let heartbeat = NewOutcome { received_at: later, ..report(1, 2, "", OutcomeKind::Heartbeat) };
@@ -85,12 +86,61 @@ async fn a_cloned_device_leaves_every_count_with_its_evidence_kept_and_is_acknow
     let broken = Broken::Cloned { seq: 1 };
     assert_eq!(found.verdicts, [Verdict::Breaks(broken), Verdict::Quarantined(broken)]);
     assert!(found.acknowledged.is_empty());
-    let tally = running.store.tally(NOW).unwrap();
+    let tally = running.store.tally(NOW, SILENCE_MAX).unwrap();
     assert!(tally.known.is_empty() && tally.pairs.is_empty());
-    assert_eq!(tally.doubtful.values().sum::<u64>(), 1);
+    assert_eq!(tally.doubtful.values().sum::<u64>(), 2, "what either device spoke of is in doubt");
     let quarantined = running.store.quarantined().unwrap();
     assert_eq!((quarantined.len(), &quarantined[0].payload), (1, &other.payload));
     assert_eq!(running.store.heard(&other.report.endpoint).unwrap().unwrap().broken, Some(broken));
+    running.close().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_enrolled_anew_begins_with_nothing_believed_and_counts_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::open(&dir.path().join("c.redb"));
+    let mut other = report(1, 1, "2", OutcomeKind::Failed);
+    other.hash = hash(9, 9);
+    running.store.ingest(vec![report(1, 1, "1", OutcomeKind::Installed), other]).await.unwrap();
+    let doubtful = running.store.tally(NOW, SILENCE_MAX).unwrap().doubtful;
+    assert_eq!(doubtful.len(), 2, "both patches of which the key spoke are in doubt: {doubtful:?}");
+    for version in ["3", "4"] {
+        let mut anew = report(1, 1, version, OutcomeKind::Installed);
+        anew.report.epoch = if version == "3" { 2 } else { 3 };
+        anew.payload = serde_json::to_vec(&anew.report).unwrap();
+        let found = running.store.ingest(vec![anew]).await.unwrap();
+        assert_eq!((found.verdicts[0], found.acknowledged[0].seq), (Verdict::New, 1));
+        let tally = running.store.tally(NOW, SILENCE_MAX).unwrap();
+        assert_eq!(tally, count_by_hand(&running.store, NOW));
+        let patches: Vec<String> = tally.pairs.keys().map(|(_, patch, ..)| patch.to_string()).collect();
+        assert_eq!((patches, tally.doubtful.len()), (vec![format!("data/{version}")], 0));
+    }
+    running.close().await;
+}
+
+#[tokio::test]
+async fn what_an_endpoint_says_of_a_node_is_kept_once_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::open(&dir.path().join("c.redb"));
+    let node = |byte: u8| MemberKey::from_bytes([byte; 32]);
+    let says = |seq: u64, words: Vec<(u8, u64)>| {
+        let mut new = report(1, seq, "", OutcomeKind::Heartbeat);
+        let word = |(byte, reports)| WithheldBy { node: node(byte), reports, at: NOW };
+        new.report.withheld = words.into_iter().map(word).collect();
+        new.payload = serde_json::to_vec(&new.report).unwrap();
+        new
+    };
+    running.store.ingest(vec![says(1, vec![(7, 2)]), says(1, vec![(7, 2)]), says(2, vec![(7, 5)])]).await.unwrap();
+    let found = running.store.withheld(NOW).unwrap();
+    assert_eq!((found.len(), found[&node(7)][0].1.reports), (1, 5));
+    assert!(running.store.withheld(NOW.plus(Duration::from_secs(1))).unwrap().is_empty());
+    for seq in 3..8 {
+        let words = (0..16).map(|idx| (u8::try_from(seq * 16 + idx).unwrap(), 1)).collect();
+        running.store.ingest(vec![says(seq, words)]).await.unwrap();
+    }
+    assert_eq!(running.store.withheld(NOW).unwrap().len(), 16);
+    running.store.forget(EndpointId::from_bytes([1; 32])).await.unwrap();
+    assert!(running.store.withheld(NOW).unwrap().is_empty());
     running.close().await;
 }
 
@@ -100,7 +150,7 @@ async fn a_revoked_endpoint_leaves_the_counts_and_its_reports_stay() {
     let running = Running::open(&dir.path().join("c.redb"));
     running.store.ingest(vec![report(1, 1, "1", OutcomeKind::Installed)]).await.unwrap();
     running.store.forget(EndpointId::from_bytes([1; 32])).await.unwrap();
-    assert_eq!(running.store.tally(NOW).unwrap(), Tally::default());
+    assert_eq!(running.store.tally(NOW, SILENCE_MAX).unwrap(), Tally::default());
     assert_eq!(running.store.outcomes(&ALL).unwrap().outcomes.len(), 1);
     running.close().await;
 }
@@ -183,7 +233,7 @@ proptest! {
                     new
                 });
                 running.store.ingest(group.collect()).await.unwrap();
-                assert_eq!(running.store.tally(NOW).unwrap(), count_by_hand(&running.store, NOW));
+                assert_eq!(running.store.tally(NOW, SILENCE_MAX).unwrap(), count_by_hand(&running.store, NOW));
             }
             running.close().await;
         });
@@ -216,7 +266,7 @@ proptest! {
                     (standings, running.store.acknowledged(&id, 1).unwrap())
                 };
                 let state: Vec<_> = (1..5).map(standings).collect();
-                results.push((state, running.store.tally(NOW).unwrap()));
+                results.push((state, running.store.tally(NOW, SILENCE_MAX).unwrap()));
                 running.close().await;
             }
             assert_eq!(results[0], results[1]);

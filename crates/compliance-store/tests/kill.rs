@@ -39,7 +39,7 @@ async fn an_acknowledged_report_survives_kill_9_and_counts_once() {
         assert!(kept >= promised, "{promised} was acknowledged, {kept} is there");
         let again = running.store.ingest(vec![report(1, promised, "1", OutcomeKind::Installed)]).await.unwrap();
         assert_eq!(again.verdicts, [Verdict::Duplicate]);
-        let tally = running.store.tally(support::NOW).unwrap();
+        let tally = running.store.tally(support::NOW, sluice_compliance::SILENCE_MAX).unwrap();
         assert_eq!(tally.pairs.values().sum::<u64>(), 1, "{tally:?}");
         running.close().await;
     }

@@ -5,7 +5,10 @@
 //! report beyond a gap is held until the gap is filled.
 //!
 //! A chain with two different reports of one number, or with a report that does not follow the one before it, is broken
-//! for good: nobody can say which of the two machines tells the truth. It takes nothing more; the device enrols anew.
+//! for good: nobody can say which of the two machines tells the truth. From the break on nothing counts any more; the
+//! device enrols anew, and a new epoch begins a new chain. Reports below the break may still fill gaps, and later
+//! evidence may move the break down: where and how a chain is broken depends on the set of reports that came, never on
+//! their order.
 
 use serde::{Deserialize, Serialize};
 use sluice_model::Sha256;
@@ -67,9 +70,11 @@ impl std::fmt::Display for Broken {
 /// What became of one report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It counts now, and so may reports that waited for it.
+    /// It counts now; no later one had come before it.
     New,
-    /// It was here before, byte for byte.
+    /// It counts now, and so may reports that waited for it: it was overtaken on the way.
+    Late,
+    /// It was here before, byte for byte: sent again, or replayed.
     Duplicate,
     /// It is kept and counts when every number from here on has come.
     Gap {
@@ -83,7 +88,7 @@ pub enum Verdict {
     },
     /// It shows that the chain is broken; it is evidence and does not count.
     Breaks(Broken),
-    /// The chain was broken before; it does not count.
+    /// The chain was broken before; what it says is not believed.
     Quarantined(Broken),
     /// Number 0, or a first report that names a predecessor.
     Malformed,
@@ -96,9 +101,9 @@ pub struct Chain<T> {
     pub head_seq: u64,
     /// Hash of that report; all zero for none.
     pub head_hash: Sha256,
-    /// Reports beyond the gap, by number.
+    /// Reports beyond the gap, by number; of a broken chain also the one that does not follow.
     pub held: BTreeMap<u64, (Link, T)>,
-    /// Set once, never unset.
+    /// Never unset; later evidence may move it to a lower number.
     pub broken: Option<Broken>,
 }
 
@@ -115,34 +120,46 @@ pub struct Merge<T> {
     pub verdict: Verdict,
     /// The reports that count from now on, in the order of their numbers.
     pub counted: Vec<(Link, T)>,
+    /// Whether the report waits behind a gap now.
+    pub is_held: bool,
 }
 
 impl<T> Chain<T> {
     /// Takes one report. `counted_hash` gives the hash of a report that already counts; it is asked at most once, for
     /// `link.seq`. O(reports that count now).
     pub fn merge(&mut self, link: Link, body: T, counted_hash: impl FnOnce(u64) -> Option<Sha256>) -> Merge<T> {
-        let mut counted = Vec::new();
-        let verdict = self.judge(link, body, counted_hash, &mut counted);
-        Merge { verdict, counted }
+        let mut merge = Merge { verdict: Verdict::Malformed, counted: Vec::new(), is_held: false };
+        if link.seq == 0 || (link.seq == 1 && link.previous != FIRST_PREVIOUS) {
+            return merge;
+        }
+        let before = self.broken;
+        let verdict = self.place(link, body, counted_hash, &mut merge.counted);
+        merge.is_held = matches!(verdict, Verdict::Gap { .. }) && self.held.contains_key(&link.seq);
+        merge.verdict = match (before, self.broken) {
+            (None, Some(broken)) => Verdict::Breaks(broken),
+            (Some(_), Some(broken)) => Verdict::Quarantined(broken),
+            (_, None) => verdict,
+        };
+        merge
     }
 
-    /// What may be acknowledged; a broken chain is acknowledged no further.
+    /// What may be acknowledged: 0 says that nothing is here yet while later reports wait. A broken chain, and one of
+    /// which nothing came, is acknowledged no further.
     pub fn acknowledged(&self) -> Option<u64> {
-        (self.broken.is_none() && self.head_seq > 0).then_some(self.head_seq)
+        (self.broken.is_none() && (self.head_seq > 0 || !self.held.is_empty())).then_some(self.head_seq)
     }
 
-    fn judge(
+    /// The verdict as if the chain were whole; a break is in `self.broken`.
+    fn place(
         &mut self,
         link: Link,
         body: T,
         counted_hash: impl FnOnce(u64) -> Option<Sha256>,
         counted: &mut Vec<(Link, T)>,
     ) -> Verdict {
-        if link.seq == 0 || (link.seq == 1 && link.previous != FIRST_PREVIOUS) {
-            return Verdict::Malformed;
-        }
-        if let Some(broken) = self.broken {
-            return Verdict::Quarantined(broken);
+        let missing = self.head_seq + 1;
+        if self.broken.is_some_and(|broken| link.seq > broken.seq()) {
+            return Verdict::Duplicate;
         }
         let known = if link.seq <= self.head_seq {
             counted_hash(link.seq)
@@ -150,43 +167,55 @@ impl<T> Chain<T> {
             self.held.get(&link.seq).map(|(held, _)| held.hash)
         };
         match known {
-            Some(hash) if hash == link.hash => return self.known_again(link.seq),
-            Some(_) => return self.breaks(Broken::Cloned { seq: link.seq }),
+            Some(hash) if hash == link.hash && link.seq <= self.head_seq => return Verdict::Duplicate,
+            Some(hash) if hash == link.hash => return Verdict::Gap { missing },
+            Some(_) => {
+                self.break_at(Broken::Cloned { seq: link.seq });
+                return Verdict::Duplicate;
+            }
             None if link.seq <= self.head_seq => return Verdict::Duplicate,
             None => {}
         }
-        if link.seq > self.head_seq + 1 {
-            if self.held.len() >= HELD_MAX {
-                return Verdict::GapFull { missing: self.head_seq + 1 };
-            }
-            self.held.insert(link.seq, (link, body));
-            return Verdict::Gap { missing: self.head_seq + 1 };
+        if link.seq > missing && self.held.len() >= HELD_MAX {
+            return Verdict::GapFull { missing };
         }
+        let is_overtaken = !self.held.is_empty();
         self.held.insert(link.seq, (link, body));
-        self.advance(counted)
+        if link.seq > missing {
+            return Verdict::Gap { missing };
+        }
+        self.advance(counted);
+        if is_overtaken { Verdict::Late } else { Verdict::New }
     }
 
-    /// Lets the reports count that follow the head without a gap.
-    fn advance(&mut self, counted: &mut Vec<(Link, T)>) -> Verdict {
-        while let Some((link, body)) = self.held.remove(&(self.head_seq + 1)) {
-            if link.previous != self.head_hash {
-                return self.breaks(Broken::Altered { seq: link.seq });
+    /// Lets the reports count that follow the head without a gap, up to the break.
+    fn advance(&mut self, counted: &mut Vec<(Link, T)>) {
+        loop {
+            let next = self.head_seq + 1;
+            let is_beyond = self.broken.is_some_and(|broken| next >= broken.seq());
+            let Some((link, body)) = self.held.remove(&next) else { return };
+            if is_beyond || link.previous != self.head_hash {
+                self.held.insert(next, (link, body));
+                if !is_beyond {
+                    self.break_at(Broken::Altered { seq: next });
+                }
+                return;
             }
             self.head_seq = link.seq;
             self.head_hash = link.hash;
             counted.push((link, body));
         }
-        Verdict::New
     }
 
-    fn known_again(&self, seq: u64) -> Verdict {
-        if seq <= self.head_seq { Verdict::Duplicate } else { Verdict::Gap { missing: self.head_seq + 1 } }
-    }
-
-    fn breaks(&mut self, broken: Broken) -> Verdict {
-        self.broken = Some(broken);
-        self.held.clear();
-        Verdict::Breaks(broken)
+    /// Breaks the chain there, or moves the break there when that is lower. Of one number, two different reports say
+    /// more than one that does not follow.
+    fn break_at(&mut self, found: Broken) {
+        let rank = |broken: Broken| (broken.seq(), matches!(broken, Broken::Altered { .. }));
+        if self.broken.is_none_or(|known| rank(found) < rank(known)) {
+            self.broken = Some(found);
+            // What lies beyond says nothing more.
+            self.held.retain(|seq, _| *seq <= found.seq());
+        }
     }
 }
 
@@ -212,7 +241,8 @@ mod tests {
     fn a_report_beyond_a_gap_waits_and_counts_in_its_order() {
         let mut chain = Chain::default();
         assert_eq!(merge(&mut chain, link(3)).verdict, Verdict::Gap { missing: 1 });
-        assert_eq!(merge(&mut chain, link(1)).verdict, Verdict::New);
+        assert_eq!(chain.acknowledged(), Some(0), "nothing is here, and something waits");
+        assert_eq!(merge(&mut chain, link(1)).verdict, Verdict::Late);
         assert_eq!(chain.acknowledged(), Some(1));
         let merged = merge(&mut chain, link(2));
         assert_eq!(merged.counted.iter().map(|(link, ())| link.seq).collect::<Vec<_>>(), [2, 3]);
@@ -252,6 +282,35 @@ mod tests {
         assert_eq!(merged.verdict, Verdict::Breaks(Broken::Altered { seq: 2 }));
         assert_eq!(merged.counted.len(), 1, "the report before the alteration counts");
         assert_eq!(direct.broken, waited.broken);
+    }
+
+    #[test]
+    fn later_evidence_moves_the_break_down_to_where_the_two_devices_parted() {
+        let (other_two, other_three) =
+            (Link { hash: hash(92), ..link(2) }, Link { seq: 3, previous: hash(92), hash: hash(93) });
+        let mut chain = Chain::default();
+        for report in [link(1), link(2), other_three] {
+            merge(&mut chain, report);
+        }
+        assert_eq!(chain.broken, Some(Broken::Altered { seq: 3 }));
+        assert_eq!(merge(&mut chain, link(3)).verdict, Verdict::Quarantined(Broken::Cloned { seq: 3 }));
+        assert_eq!(merge(&mut chain, other_two).verdict, Verdict::Quarantined(Broken::Cloned { seq: 2 }));
+        assert_eq!(merge(&mut chain, link(4)).verdict, Verdict::Quarantined(Broken::Cloned { seq: 2 }));
+        assert_eq!((chain.held.len(), chain.acknowledged()), (0, None));
+    }
+
+    #[test]
+    fn a_gap_below_the_break_is_still_filled_and_nothing_beyond_the_break_counts() {
+        let mut chain = Chain::default();
+        merge(&mut chain, link(3));
+        let clone = merge(&mut chain, Link { hash: hash(93), ..link(3) });
+        assert_eq!(clone.verdict, Verdict::Breaks(Broken::Cloned { seq: 3 }));
+        let counted: Vec<u64> = [link(2), link(1), link(4)]
+            .into_iter()
+            .flat_map(|report| merge(&mut chain, report).counted)
+            .map(|(link, ())| link.seq)
+            .collect();
+        assert_eq!(counted, [1, 2]);
     }
 
     #[test]

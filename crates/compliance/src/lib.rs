@@ -6,7 +6,8 @@
 //! ([`state`]).
 //!
 //! Invariants
-//! - The same set of reports, in any order and however often repeated, ends in the same facts and acknowledgement.
+//! - The same set of reports, in any order and however often repeated, ends in the same facts and acknowledgement, or in
+//!   the same break.
 //! - Unknown is never good: no report, old reports and doubtful reports are `unknown`, never `installed`.
 #![warn(missing_docs)]
 
@@ -16,6 +17,9 @@ pub mod standing;
 pub mod state;
 
 pub use chain::{Broken, Chain, HELD_MAX, Link, Merge, Verdict};
-pub use report::{ByteSource, FailureClass, OutcomeKind, OutcomeReport, PackageVersion, ReportError};
+pub use report::{
+    AttemptNote, ByteSource, FailureClass, OutcomeKind, OutcomeReport, PackageVersion, ReportError, WITHHELD_MAX,
+    WithheldBy,
+};
 pub use standing::{Fact, Order, Standing, standings};
 pub use state::{ComplianceState, Counts, HEARTBEAT, SILENCE_MAX, is_heard, state};

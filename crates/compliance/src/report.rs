@@ -57,6 +57,28 @@ pub struct ByteSource {
     pub bytes: u64,
 }
 
+/// A node that took reports and through which none came back acknowledged, while another way worked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithheldBy {
+    /// The node.
+    pub node: MemberKey,
+    /// Reports that it took and that had to go another way, since the endpoint first saw it do so.
+    pub reports: u64,
+    /// When the endpoint saw it last, by the device's clock.
+    pub at: Timestamp,
+}
+
+/// Failed attempts at the same thing in a row, as the endpoint counts them; this report is about the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptNote {
+    /// What was to be installed, or gone back to.
+    pub patch: PatchRef,
+    /// How often in a row; from 1.
+    pub failures: u32,
+    /// When the last one ended, by the endpoint's trusted clock.
+    pub at: Timestamp,
+}
+
 /// The signed payload. Encoded with `serde_json`; the bytes that were signed are what is kept and hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeReport {
@@ -104,6 +126,12 @@ pub struct OutcomeReport {
     pub timestamp_version: u64,
     /// By the device's clock; never used to order.
     pub device_time: Timestamp,
+    /// Of a failed attempt: the endpoint's own count. Without it failed reports in a row are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<AttemptNote>,
+    /// Nodes that withheld reports lately; each report repeats what the endpoint knows at that moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<WithheldBy>,
 }
 
 /// Characters of `detail` at most.
@@ -111,6 +139,8 @@ pub const DETAIL_CHARS_MAX: usize = 4_000;
 /// Packages in `before` and in `after`, and rows of `sources`, at most: four packages an artifact, and more nodes than
 /// any site has.
 const ROWS_MAX: usize = 256;
+/// Nodes that one report may name as withholding: more than an endpoint tries.
+pub const WITHHELD_MAX: usize = 16;
 /// Bytes of a package name, a package version or a boot id at most.
 const WORD_BYTES_MAX: usize = 256;
 
@@ -157,6 +187,9 @@ impl OutcomeReport {
         }
         if self.before.len().max(self.after.len()).max(self.sources.len()) > ROWS_MAX {
             return wrong("before, after and sources", "must have at most 256 rows each");
+        }
+        if self.withheld.len() > WITHHELD_MAX {
+            return wrong("withheld", "must name at most 16 nodes");
         }
         let words = self.before.iter().chain(&self.after).flat_map(|row| [Some(&row.package), row.version.as_ref()]);
         if words.flatten().chain([&self.boot_id]).any(|word| word.len() > WORD_BYTES_MAX) {

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 /// How often an endpoint reports although nothing happened.
 pub const HEARTBEAT: Duration = Duration::from_secs(6 * 3_600);
-/// Silence after which nothing is known of an endpoint: one heartbeat, and an hour for its way here.
+/// Silence after which nothing is known of an endpoint, unless set otherwise: one heartbeat, and an hour for its way here.
 pub const SILENCE_MAX: Duration = Duration::from_secs(7 * 3_600);
 
-/// Whether an endpoint whose last report arrived at `heard_at` (by the server's clock) still counts as known at `now`.
-pub fn is_heard(heard_at: Option<Timestamp>, now: Timestamp) -> bool {
-    heard_at.is_some_and(|at| now.since(at) <= SILENCE_MAX)
+/// Whether an endpoint whose last report arrived at `heard_at` (by the server's clock) still counts as known at `now`:
+/// it was silent for no longer than `silence_max`.
+pub fn is_heard(heard_at: Option<Timestamp>, now: Timestamp, silence_max: Duration) -> bool {
+    heard_at.is_some_and(|at| now.since(at) <= silence_max)
 }
 
 /// The state of one endpoint and one patch.
@@ -139,9 +140,9 @@ mod tests {
     #[test]
     fn an_endpoint_is_unknown_before_its_first_report_and_after_seven_hours_of_silence() {
         let heard = Timestamp::from_millis(1_000_000);
-        assert!(!is_heard(None, heard));
-        assert!(is_heard(Some(heard), heard.plus(SILENCE_MAX)));
-        assert!(!is_heard(Some(heard), heard.plus(SILENCE_MAX + Duration::from_millis(1))));
+        assert!(!is_heard(None, heard, SILENCE_MAX));
+        assert!(is_heard(Some(heard), heard.plus(SILENCE_MAX), SILENCE_MAX));
+        assert!(!is_heard(Some(heard), heard.plus(SILENCE_MAX + Duration::from_millis(1)), SILENCE_MAX));
     }
 
     #[test]

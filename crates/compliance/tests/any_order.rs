@@ -132,4 +132,29 @@ proptest! {
             prop_assert_eq!(found.chain.acknowledged(), None);
         }
     }
+
+    // proves: G4
+    #[test]
+    fn two_devices_that_part_are_found_at_the_same_place_whatever_arrives_in_whatever_order(
+        (mine, others, forked_at) in (bodies(2..9), bodies(1..6), any::<prop::sample::Index>()),
+        lost in any::<u64>(),
+    ) {
+        let mine = chain_of(&mine);
+        let forked_at = forked_at.index(mine.len());
+        let mut previous = mine.get(forked_at.wrapping_sub(1)).map_or(Sha256::from_bytes([0; 32]), |(link, _)| link.hash);
+        let mut reports = mine;
+        for (seq, body) in (forked_at as u64 + 1..).zip(others) {
+            let link = Link { seq, previous, hash: hash(seq | 1 << 40) };
+            previous = link.hash;
+            reports.push((link, body));
+        }
+        let mut at = 0;
+        reports.retain(|_| { at += 1; lost >> at & 7 != 0 });
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let broken = after(&reports).chain.broken;
+        for _ in 0..12 {
+            let order = Just(reports.clone()).prop_shuffle().new_tree(&mut runner).unwrap().current();
+            prop_assert_eq!(after(&order).chain.broken, broken);
+        }
+    }
 }

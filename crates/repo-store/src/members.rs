@@ -5,15 +5,19 @@
 use crate::{Reads, Rows, StoreError, WriteTx};
 use serde::{Deserialize, Serialize};
 use sluice_model::{EndpointId, EndpointState, MemberAddresses, MemberKey, RingName, SiteName, Timestamp};
+use std::collections::BTreeMap;
 
 const NODES: Rows<&[u8]> = Rows::new("nodes_1");
 const ENDPOINTS: Rows<&[u8]> = Rows::new("endpoints_1");
 const NODE_WORDS: Rows<&[u8]> = Rows::new("node_words_1");
+/// Endpoints that enrolled more than once.
+const EPOCHS: Rows<&[u8]> = Rows::new("endpoint_epochs_1");
 
 pub(crate) fn create(tx: &WriteTx) -> Result<(), StoreError> {
     tx.create(NODES)?;
     tx.create(ENDPOINTS)?;
-    tx.create(NODE_WORDS)
+    tx.create(NODE_WORDS)?;
+    tx.create(EPOCHS)
 }
 
 /// A node.
@@ -52,6 +56,13 @@ pub struct EndpointRecord {
     pub enrolled_at: Timestamp,
 }
 
+/// How often an endpoint enrolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Enrolments {
+    endpoint: EndpointId,
+    epoch: u32,
+}
+
 /// The last word of a node about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeWord {
@@ -88,6 +99,23 @@ pub fn put_endpoint(tx: &WriteTx, endpoint: &EndpointRecord) -> Result<(), Store
 /// The endpoint with that id, revoked ones too.
 pub fn endpoint(tx: &impl Reads, id: &EndpointId) -> Result<Option<EndpointRecord>, StoreError> {
     tx.get(ENDPOINTS, id.as_bytes().as_slice())
+}
+
+/// The number of the endpoint's newest enrolment: its reports are numbered anew from each. From 1.
+pub fn epoch(tx: &impl Reads, id: &EndpointId) -> Result<u32, StoreError> {
+    let enrolments: Option<Enrolments> = tx.get(EPOCHS, id.as_bytes().as_slice())?;
+    Ok(enrolments.map_or(1, |enrolments| enrolments.epoch))
+}
+
+/// The same of every endpoint that enrolled more than once.
+pub fn epochs(tx: &impl Reads) -> Result<BTreeMap<EndpointId, u32>, StoreError> {
+    let enrolments: Vec<Enrolments> = tx.list::<&[u8], &[u8], _>(EPOCHS, .., usize::MAX)?;
+    Ok(enrolments.into_iter().map(|one| (one.endpoint, one.epoch)).collect())
+}
+
+/// The endpoint enrolled for the `epoch`th time.
+pub fn put_epoch(tx: &WriteTx, id: &EndpointId, epoch: u32) -> Result<(), StoreError> {
+    tx.put(EPOCHS, id.as_bytes().as_slice(), &Enrolments { endpoint: *id, epoch })
 }
 
 /// Every endpoint by id, revoked ones too.
@@ -142,6 +170,7 @@ mod tests {
             .write(|tx| {
                 put_node(tx, &node)?;
                 put_endpoint(tx, &endpoint)?;
+                put_epoch(tx, &endpoint.id, 3)?;
                 put_word(tx, &word)
             })
             .unwrap();
@@ -150,8 +179,9 @@ mod tests {
         store
             .read(|tx| {
                 assert_eq!(super::node(tx, &key)?, Some(node));
-                assert_eq!(endpoints(tx)?, [endpoint]);
+                assert_eq!(endpoints(tx)?, [endpoint.clone()]);
                 assert_eq!(words(tx)?, [word]);
+                assert_eq!((epoch(tx, &endpoint.id)?, epoch(tx, &EndpointId::from_bytes([5; 32]))?), (3, 1));
                 Ok::<_, StoreError>(())
             })
             .unwrap();

@@ -1,4 +1,7 @@
-//! The newest acknowledgement of each report chain, kept by a node for the endpoint that will ask.
+//! The last acknowledgement of each report chain, kept by a node for the endpoint that will ask.
+//!
+//! The last word of the repo server stands, also when it names a lower number than the one before: that is how endpoints
+//! learn that the repo server was restored from a backup.
 
 use crate::{StateError, StateStore};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
@@ -34,10 +37,6 @@ pub(crate) fn store(transaction: &WriteTransaction, new: &[StoredAcknowledgement
     let mut table = transaction.open_table(ACKNOWLEDGEMENTS)?;
     for ack in new {
         let endpoint = *ack.endpoint.as_bytes();
-        let is_newer = table.get((endpoint, ack.epoch))?.is_none_or(|old| old.value().0 < ack.seq);
-        if !is_newer {
-            continue;
-        }
         table.insert((endpoint, ack.epoch), (ack.seq, ack.bytes.as_slice()))?;
         let mut epochs = Vec::new();
         for row in table.range((endpoint, 0)..=(endpoint, u32::MAX))? {
@@ -52,7 +51,7 @@ pub(crate) fn store(transaction: &WriteTransaction, new: &[StoredAcknowledgement
 }
 
 impl StateStore {
-    /// The newest acknowledgement of each epoch of `endpoint`, lowest epoch first.
+    /// The last acknowledgement of each epoch of `endpoint`, lowest epoch first.
     pub fn acknowledgements(&self, endpoint: &EndpointId) -> Result<Vec<StoredAcknowledgement>, StateError> {
         let key = *endpoint.as_bytes();
         self.database.read(|transaction| {

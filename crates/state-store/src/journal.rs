@@ -10,6 +10,9 @@ pub const JOURNAL_REPORTS_MAX: u64 = 10_000;
 /// Most acknowledged reports that are kept for a repo server restored from a backup; the oldest go first.
 const ACKNOWLEDGED_REPORTS_MAX: u64 = 10_000;
 
+/// Room that reports whose acknowledgement is taken back leave for new ones.
+const NEW_REPORTS_ROOM: u64 = 1_000;
+
 /// (epoch, seq) -> envelope: not acknowledged yet.
 const WAITING: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("journal_1");
 /// (epoch, seq) -> (acknowledged at, envelope).
@@ -127,6 +130,47 @@ impl StateStore {
         })
     }
 
+    /// The highest report of `epoch` whose acknowledgement was verified; 0 for none.
+    pub fn journal_acknowledged_seq(&self, epoch: u32) -> Result<u64, StateError> {
+        self.database.read(|transaction| {
+            let table = transaction.open_table(ACKNOWLEDGED)?;
+            let newest = table.range((epoch, 0)..=(epoch, u64::MAX))?.next_back().transpose()?;
+            Ok(newest.map_or(0, |(key, _)| key.value().1))
+        })
+    }
+
+    /// Takes the acknowledgement back from reports of `epoch` above `seq`, because the repo server lost them: they wait
+    /// again, the oldest first, as many as there is room for. Answers the lowest and how many; `None` when none is kept.
+    pub fn journal_reopen(&self, epoch: u32, seq: u64) -> Result<Option<(u64, u64)>, StateError> {
+        self.database.write(|transaction| {
+            let mut waiting = transaction.open_table(WAITING)?;
+            let mut acknowledged = transaction.open_table(ACKNOWLEDGED)?;
+            let room = (JOURNAL_REPORTS_MAX - NEW_REPORTS_ROOM).saturating_sub(waiting.len()?);
+            let mut keys = Vec::new();
+            let from = (epoch, seq.saturating_add(1));
+            for row in acknowledged.range(from..=(epoch, u64::MAX))?.take(usize::try_from(room).unwrap_or(0)) {
+                let (key, value) = row?;
+                waiting.insert(key.value(), value.value().1)?;
+                keys.push(key.value());
+            }
+            for key in &keys {
+                acknowledged.remove(*key)?;
+            }
+            Ok(keys.first().map(|(_, lowest)| (*lowest, keys.len() as u64)))
+        })
+    }
+
+    /// Drops reports that wait in epochs before `epoch`: the machine enrolled anew, and no repo server takes them any
+    /// more. Answers how many.
+    pub fn journal_close_before(&self, epoch: u32) -> Result<u64, StateError> {
+        self.database.write(|transaction| {
+            let mut table = transaction.open_table(WAITING)?;
+            let count = table.len()?;
+            table.retain_in(..(epoch, 0), |_, _| false)?;
+            Ok(count - table.len()?)
+        })
+    }
+
     /// Drops reports that were acknowledged before `before`, except the newest, which the next one builds on.
     pub fn journal_prune(&self, before: Timestamp) -> Result<u64, StateError> {
         self.database.write(|transaction| {
@@ -181,5 +225,25 @@ mod tests {
         let head = store.journal_head().unwrap().unwrap();
         assert_eq!((head.seq, head.acknowledged_at), (5, Some(Timestamp::from_millis(300))));
         assert_eq!(store.journal_latest(3).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_restored_repo_server_lost_waits_again_and_a_closed_epoch_waits_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path().join("state.redb")).unwrap();
+        for seq in 1..=6 {
+            store.journal_append(1, seq, &envelope(&seq.to_string())).unwrap();
+        }
+        store.journal_acknowledge(1, 5, Timestamp::from_millis(100)).unwrap();
+        assert_eq!(store.journal_acknowledged_seq(1).unwrap(), 5);
+        assert_eq!(store.journal_reopen(1, 2).unwrap(), Some((3, 3)));
+        assert_eq!((store.journal_acknowledged_seq(1).unwrap(), store.journal_reopen(1, 2).unwrap()), (2, None));
+        let waiting = store.journal_unacknowledged(10).unwrap();
+        let seqs: Vec<u64> = waiting.iter().map(|entry| entry.seq).collect();
+        assert_eq!((seqs, &waiting[0].envelope), (vec![3, 4, 5, 6], &envelope("3")));
+        store.journal_append(2, 1, &envelope("new")).unwrap();
+        assert_eq!(store.journal_close_before(2).unwrap(), 4);
+        assert_eq!(store.journal_unacknowledged(10).unwrap().len(), 1);
+        assert_eq!(store.journal_acknowledged_seq(2).unwrap(), 0);
     }
 }

@@ -15,6 +15,7 @@ mod acknowledgements;
 mod bans;
 mod database;
 mod error;
+pub mod hold;
 mod journal;
 mod kv;
 mod metadata;
@@ -25,7 +26,7 @@ pub use bans::{BANS_MAX, Ban};
 pub use error::StateError;
 pub use journal::{JOURNAL_REPORTS_MAX, JournalEntry};
 pub use metadata::StoredFile;
-pub use spool::{Spool, SpoolTask, SpooledReport};
+pub use spool::{NewReport, Spool, SpoolTask, SpooledReport};
 
 use database::Reopening;
 use std::path::Path;

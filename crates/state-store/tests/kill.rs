@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use sluice_model::EndpointId;
 use sluice_model::dsse::{DsseEnvelope, DsseSignature};
-use sluice_state_store::StateStore;
+use sluice_state_store::{NewReport, StateStore};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,11 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 const CHILD_PATH: &str = "SLUICE_TEST_SPOOL";
 
-fn report(number: u64) -> DsseEnvelope {
-    DsseEnvelope {
+fn report(number: u64) -> NewReport {
+    let envelope = DsseEnvelope {
         payload_type: "t".into(),
         payload: number.to_string(),
         signatures: vec![DsseSignature { keyid: "k".into(), sig: format!("s{number}") }],
+    };
+    NewReport {
+        endpoint: EndpointId::from_bytes([(number / 1_000_000) as u8; 32]),
+        is_urgent: number % 7 == 0,
+        envelope,
     }
 }
 
@@ -76,7 +82,7 @@ fn an_append_that_was_acknowledged_survives_kill_minus_nine() {
     }
     let store = StateStore::open(&path).unwrap();
     let stored: std::collections::HashSet<String> =
-        store.oldest_spooled(1_000_000).unwrap().into_iter().map(|row| row.envelope.payload).collect();
+        store.next_spooled(1_000_000).unwrap().into_iter().map(|row| row.envelope.payload).collect();
     for number in acknowledged {
         assert!(stored.contains(&number), "report {number} was acknowledged and is gone");
     }

@@ -11,12 +11,12 @@ use axum::{Extension, Json};
 use http_body_util::{BodyExt, Limited};
 use sluice_api::device::{Acknowledgements, RefusedReport, ReportBatch, ReportReceipt};
 use sluice_api::problem::ProblemType;
-use sluice_compliance::OutcomeReport;
+use sluice_compliance::{OutcomeKind, OutcomeReport};
 use sluice_metadata::dsse;
 use sluice_model::dsse::{DsseEnvelope, OUTCOME_REPORT_TYPE};
 use sluice_model::limits::{REPORT_BYTES_MAX, REPORTS_PER_BATCH_MAX};
 use sluice_model::{EndpointId, MemberKey};
-use sluice_state_store::StateError;
+use sluice_state_store::{NewReport, StateError};
 use std::time::Duration;
 
 /// Longest body: a full batch of the largest reports, and JSON around them.
@@ -42,7 +42,7 @@ pub async fn accept(
     let mut refused = Vec::new();
     for (index, report) in batch.reports.into_iter().enumerate() {
         match check(&report, &endpoint) {
-            Ok(()) => good.push(report),
+            Ok(is_urgent) => good.push(NewReport { endpoint: endpoint.id, is_urgent, envelope: report }),
             Err(reason) => refused.push(RefusedReport { index, reason }),
         }
     }
@@ -110,8 +110,9 @@ async fn read_batch(body: Body) -> Result<ReportBatch, Refusal> {
     Ok(batch)
 }
 
-/// Signed by the endpoint itself, about itself, and not too long. The origin checks everything else.
-fn check(report: &DsseEnvelope, endpoint: &Endpoint) -> Result<(), String> {
+/// Signed by the endpoint itself, about itself, and not too long; answers whether it tells of a failure, which is carried
+/// first. The origin checks everything else.
+fn check(report: &DsseEnvelope, endpoint: &Endpoint) -> Result<bool, String> {
     let length = serde_json::to_vec(report).map_or(usize::MAX, |bytes| bytes.len());
     if length > REPORT_BYTES_MAX {
         return Err(format!("{length} bytes, at most {REPORT_BYTES_MAX} are taken"));
@@ -123,7 +124,7 @@ fn check(report: &DsseEnvelope, endpoint: &Endpoint) -> Result<(), String> {
     if payload.endpoint != endpoint.id {
         return Err("it speaks for another endpoint".to_owned());
     }
-    Ok(())
+    Ok(matches!(payload.outcome, OutcomeKind::Failed | OutcomeKind::RollbackFailed))
 }
 
 fn spool_refusal(error: &StateError) -> Refusal {

@@ -3,7 +3,7 @@
 use super::{Route, route};
 use crate::authorize::Action;
 use crate::http::extract::Search;
-use crate::operations::{Failure, compliance};
+use crate::operations::{Failure, compliance, endpoints};
 use crate::state::Shared;
 use axum::extract::State;
 use serde::Deserialize;
@@ -52,6 +52,16 @@ async fn list(State(app): State<Shared>, Search(query): Search<Query>) -> Result
         return Err(Failure::refused(ProblemType::Invalid, format!("limit must be 1 to {LIMIT_MAX}")));
     }
     let Query { endpoint, patch, site, after, .. } = query;
+    let quarantined = match after {
+        0 => {
+            let site = site.clone();
+            endpoints::quarantined(&app, move |record| {
+                endpoint.is_none_or(|id| id == record.id) && site.as_ref().is_none_or(|site| *site == record.site)
+            })
+            .await?
+        }
+        _ => Vec::new(),
+    };
     let filter = OutcomeFilter { endpoint, patch, site, after, limit };
     let page = compliance::read(&app, move |store| store.outcomes(&filter)).await?;
     let ids: Vec<EndpointId> = page.outcomes.iter().map(|outcome| outcome.report.endpoint).collect();
@@ -66,7 +76,7 @@ async fn list(State(app): State<Shared>, Search(query): Search<Query>) -> Result
     });
     let names = names.await?;
     let outcomes = page.outcomes.into_iter().map(|outcome| to_api(outcome, &names)).collect();
-    Ok(axum::Json(Outcomes { outcomes, next: page.next }))
+    Ok(axum::Json(Outcomes { outcomes, next: page.next, quarantined }))
 }
 
 fn to_api(stored: Stored, names: &HashMap<EndpointId, String>) -> Outcome {

@@ -17,9 +17,10 @@ use sluice_compliance_store::{ComplianceStore, Heard, Outcome, StoreError, Tally
 use sluice_model::{EndpointId, EndpointState, PatchRef, RingName, Severity, SiteName, Timestamp};
 use sluice_repo_store::members::{self, EndpointRecord};
 use sluice_repo_store::patches::{self, PatchRecord};
-use sluice_rollout::{Offers, Tombstones};
+use sluice_rollout::Offers;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Rows of one drill-down: at 500 bytes a row 25 MB. Beyond it the caller narrows.
 const ROWS_MAX: usize = 50_000;
@@ -91,11 +92,13 @@ pub async fn by_endpoint(app: &App, filter: PairFilter) -> Result<ComplianceByEn
     });
     endpoints.sort_by(|a, b| (&a.site, &a.name, a.id).cmp(&(&b.site, &b.name, b.id)));
     let wanted = move |counted: &Counted| filter.patch.as_ref().is_none_or(|patch| counted.patch == *patch);
+    let silence_max = silence_max(app);
     let rows = read(app, move |store| {
         let heard = store.all_heard()?;
         let mut rows = Vec::new();
         for endpoint in &endpoints {
-            let facts = Facts::of(store, endpoint, heard.get(&endpoint.id), as_of)?;
+            let is_known = is_known(heard.get(&endpoint.id), as_of, silence_max);
+            let facts = Facts::of(store, endpoint, is_known)?;
             for counted in counted.iter().filter(|counted| counted.ring == endpoint.ring && wanted(counted)) {
                 rows.extend(facts.row(store, endpoint, counted)?);
             }
@@ -148,7 +151,10 @@ async fn picture(app: &App) -> Result<Picture, Failure> {
         }
     }
     let counted = counted(app, &served).await?;
-    let tally = read(app, move |store| store.tally(as_of)).await?;
+    let tally = {
+        let silence_max = silence_max(app);
+        read(app, move |store| store.tally(as_of, silence_max)).await?
+    };
     Ok(Picture { as_of, counted, endpoints, tally })
 }
 
@@ -156,11 +162,10 @@ async fn picture(app: &App) -> Result<Picture, Failure> {
 async fn counted(app: &App, served: &Served) -> Result<Vec<Counted>, Failure> {
     let records = app.store.look(|tx| Ok::<_, Failure>(patches::list(tx)?)).await?;
     let records: HashMap<&PatchRef, &PatchRecord> = records.iter().map(|record| (&record.patch, record)).collect();
-    let tombstones = Tombstones::new(&served.view.tombstones);
     let mut counted = Vec::new();
     for ring in &served.view.rings {
         let rows = served.view.releases.get(ring).map_or(&[][..], Vec::as_slice);
-        for offers in Offers::of(rows, &tombstones).patches.into_values() {
+        for offers in Offers::of(rows, &served.tombstones_in(ring)).patches.into_values() {
             if let Some(set) = offers.offered {
                 let severity = set.artifacts.first().map_or(Severity::Low, |artifact| artifact.custom.severity);
                 counted.push(Counted { ring: ring.clone(), patch: set.patch, severity, is_retracted: false });
@@ -239,10 +244,8 @@ impl Facts {
     fn of(
         store: &ComplianceStore,
         endpoint: &EndpointRecord,
-        heard: Option<&Heard>,
-        now: Timestamp,
+        known: bool,
     ) -> Result<Self, StoreError> {
-        let known = heard.is_some_and(|heard| heard.broken.is_none() && is_heard(Some(heard.at), now));
         let pairs = store.pairs(&endpoint.id)?;
         let by_patch = pairs.into_iter().map(|pair| (pair.patch, (pair.standing, pair.position))).collect();
         Ok(Self { known, by_patch })
@@ -289,6 +292,16 @@ fn row(
         duration_ms: report.as_ref().map_or(0, |report| report.duration_ms),
         at,
     }
+}
+
+/// How long an endpoint may be silent before nothing is known of it.
+pub fn silence_max(app: &App) -> Duration {
+    Duration::from_secs(app.settings.reports.silence_secs)
+}
+
+/// Whether what the endpoint said is believed at `now`: its chain is whole, and it was heard lately.
+pub fn is_known(heard: Option<&Heard>, now: Timestamp, silence_max: Duration) -> bool {
+    heard.is_some_and(|heard| heard.broken.is_none() && is_heard(Some(heard.at), now, silence_max))
 }
 
 /// A package in its API form.

@@ -77,10 +77,10 @@ fn admit(draft: &mut Draft, tx: &WriteTx, device: &Checked) -> Result<EnrolAnswe
     let token = tokens::enrolment(tx, &device.token_id)?.filter(|token| token.secret.matches(&device.secret));
     let token = token.ok_or_else(|| refused("no such token; copy it whole, or ask for a new one"))?;
     if token.used.as_ref().is_some_and(|used| used.by == device.key) {
-        return Ok(answer(draft, &token));
+        return answer(draft, tx, &token, &device.key);
     }
     check_token(draft, &token, device.kind)?;
-    check_new(tx, &device.key)?;
+    check_key(tx, &device.key, device.kind)?;
     match (&token.kind, &token.ring) {
         (TokenKind::Endpoint, Some(ring)) => admit_endpoint(draft, tx, device, &token.site, ring)?,
         _ => admit_node(draft, tx, device, &token.site)?,
@@ -92,14 +92,23 @@ fn admit(draft: &mut Draft, tx: &WriteTx, device: &Checked) -> Result<EnrolAnswe
         DeviceKind::Node => format!("node {}", device.key),
         DeviceKind::Endpoint => format!("endpoint {}", endpoint_id_of(&device.key)),
     };
+    let answer = answer(draft, tx, &token, &device.key)?;
     let ring = token.ring.as_ref().map_or_else(String::new, |ring| format!(", ring {ring}"));
-    let detail = format!("{} at site {}{ring}, by token {} of {}", device.name, token.site, token.id, token.created_by);
+    let again = if answer.epoch > 1 { format!(", anew: epoch {}", answer.epoch) } else { String::new() };
+    let detail =
+        format!("{} at site {}{ring}{again}, by token {} of {}", device.name, token.site, token.id, token.created_by);
     audit::append(tx, audited::done(device.key, "device.enrol", subject, detail))?;
-    Ok(answer(draft, &token))
+    Ok(answer)
 }
 
-fn answer(draft: &Draft, token: &EnrolmentTokenRecord) -> EnrolAnswer {
-    EnrolAnswer { site: token.site.clone(), ring: token.ring.clone(), floor: draft.versions() }
+fn answer(
+    draft: &Draft,
+    tx: &impl Reads,
+    token: &EnrolmentTokenRecord,
+    key: &MemberKey,
+) -> Result<EnrolAnswer, Failure> {
+    let epoch = members::epoch(tx, &endpoint_id_of(key))?;
+    Ok(EnrolAnswer { site: token.site.clone(), ring: token.ring.clone(), floor: draft.versions(), epoch })
 }
 
 fn check_token(draft: &Draft, token: &EnrolmentTokenRecord, kind: DeviceKind) -> Result<(), Failure> {
@@ -117,8 +126,9 @@ fn check_token(draft: &Draft, token: &EnrolmentTokenRecord, kind: DeviceKind) ->
     }
 }
 
-/// A key enrols once: what it was, and that it was revoked, is never forgotten.
-fn check_new(tx: &impl Reads, key: &MemberKey) -> Result<(), Failure> {
+/// What a key was, and that it was revoked, is never forgotten. An endpoint may enrol anew with its key, by a new token:
+/// its reports are then numbered in a new epoch, and a copy that goes on in the old one is heard no more.
+fn check_key(tx: &impl Reads, key: &MemberKey, kind: DeviceKind) -> Result<(), Failure> {
     let node = members::node(tx, key)?;
     let endpoint = members::endpoint(tx, &endpoint_id_of(key))?;
     let is_revoked = node.as_ref().is_some_and(|node| node.revoked_at.is_some())
@@ -126,9 +136,10 @@ fn check_new(tx: &impl Reads, key: &MemberKey) -> Result<(), Failure> {
     if is_revoked {
         return Err(refused("this key was revoked; remove device.key on the device and enrol with the new one"));
     }
-    if node.is_some() || endpoint.is_some() {
+    let is_again = node.is_none() && kind == DeviceKind::Endpoint;
+    if node.is_some() || (endpoint.is_some() && !is_again) {
         return Err(refused(
-            "this key is enrolled already; a device enrols once, and each device has a key of its own",
+            "this key is enrolled already; a node enrols once, and each device has a key of its own",
         ));
     }
     Ok(())
@@ -157,12 +168,14 @@ fn admit_endpoint(
     site: &SiteName,
     ring: &RingName,
 ) -> Result<(), Failure> {
+    let id = endpoint_id_of(&device.key);
+    let before = members::endpoint(tx, &id)?;
     if draft.endpoints(site)?.endpoints.len() >= ENDPOINTS_PER_SITE_MAX {
         let detail = format!("site {site} has {ENDPOINTS_PER_SITE_MAX} endpoints already; split it in two");
         return Err(Failure::refused(ProblemType::Full, detail));
     }
     let endpoint = EndpointRecord {
-        id: endpoint_id_of(&device.key),
+        id,
         key: device.key,
         site: site.clone(),
         ring: ring.clone(),
@@ -171,6 +184,13 @@ fn admit_endpoint(
         enrolled_at: draft.now(),
     };
     members::put_endpoint(tx, &endpoint)?;
+    if let Some(before) = before {
+        let epoch = members::epoch(tx, &id)?;
+        members::put_epoch(tx, &id, epoch.saturating_add(1))?;
+        if before.site != *site {
+            write_endpoints(draft, tx, &before.site)?;
+        }
+    }
     write_endpoints(draft, tx, site)
 }
 

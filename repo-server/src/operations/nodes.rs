@@ -3,7 +3,7 @@
 use crate::authorize::Principal;
 use crate::clock;
 use crate::operations::fleet_documents::write_members;
-use crate::operations::{Failure, audited, member_only};
+use crate::operations::{Failure, audited, member_only, withheld};
 use crate::state::App;
 use sluice_api::admin::Node;
 use sluice_api::device::NodeStatus;
@@ -37,7 +37,12 @@ pub async fn list(app: &App) -> Result<Vec<Node>, Failure> {
     let mut records = app.store.look(|tx| Ok::<_, Failure>(members::nodes(tx)?)).await?;
     records.retain(|node| node.revoked_at.is_none());
     records.sort_by(|a, b| (&a.site, &a.name, a.key).cmp(&(&b.site, &b.name, b.key)));
-    Ok(records.into_iter().map(|record| to_api(app, record)).collect())
+    let mut withheld = withheld::by_node(app).await?;
+    let row = |record: NodeRecord| {
+        let withheld = withheld.remove(&record.key).unwrap_or_default();
+        Node { withheld, ..to_api(app, record) }
+    };
+    Ok(records.into_iter().map(row).collect())
 }
 
 /// Takes a node out of the roster: overlay, exchange and origin refuse it from now on, open connections too.
@@ -96,5 +101,6 @@ fn to_api(app: &App, record: NodeRecord) -> Node {
         spooled_reports: status.spooled_reports,
         banned: status.banned,
         trouble: status.trouble,
+        withheld: Vec::new(),
     }
 }

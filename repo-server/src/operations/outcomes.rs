@@ -5,13 +5,13 @@
 
 use crate::clock;
 use crate::draft::sha256_of;
-use crate::operations::{Failure, audited, compliance};
+use crate::operations::{Failure, audited, compliance, quarantine};
 use crate::state::App;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sluice_api::device::{RefusedReport, ReportBatch, ReportReceipt, SignedAcknowledgement};
 use sluice_api::problem::ProblemType;
-use sluice_compliance::{OutcomeReport, Verdict};
+use sluice_compliance::{Broken, OutcomeReport, Verdict};
 use sluice_compliance_store::{Acknowledged, NewOutcome};
 use sluice_identity::endpoint_id_of;
 use sluice_model::dsse::{DsseEnvelope, OUTCOME_REPORT_TYPE};
@@ -36,7 +36,7 @@ pub async fn run(app: &App, key: MemberKey, batch: ReportBatch) -> Result<Report
     let mut receipt = ReportReceipt::default();
     let (mut reports, mut indexes) = (Vec::new(), Vec::new());
     for (index, result) in checked.into_iter().enumerate() {
-        match result.and_then(|report| check_epoch(app, report)) {
+        match result {
             Ok(report) => {
                 reports.push(report);
                 indexes.push(index);
@@ -87,7 +87,8 @@ fn named_signer(envelope: &DsseEnvelope) -> Option<EndpointId> {
     }
 }
 
-type Endpoints = HashMap<EndpointId, EndpointRecord>;
+/// Endpoints with the epoch of their newest enrolment.
+type Endpoints = HashMap<EndpointId, (EndpointRecord, u32)>;
 
 async fn known_endpoints(app: &App, batch: &ReportBatch) -> Result<Endpoints, Failure> {
     let named: Vec<EndpointId> = batch.reports.iter().filter_map(named_signer).collect();
@@ -98,7 +99,7 @@ async fn known_endpoints(app: &App, batch: &ReportBatch) -> Result<Endpoints, Fa
                 if !known.contains_key(&id)
                     && let Some(record) = members::endpoint(tx, &id)?
                 {
-                    known.insert(id, record);
+                    known.insert(id, (record, members::epoch(tx, &id)?));
                 }
             }
             Ok::<_, Failure>(known)
@@ -132,7 +133,7 @@ fn check(envelope: &DsseEnvelope, carrier: &Carrier, endpoints: &Endpoints) -> R
     if matches!(carrier, Carrier::Endpoint(own) if *own != signer) {
         return Err(grave(format!("an endpoint hands over its own reports only; this one is of {signer}")));
     }
-    let endpoint = endpoints.get(&signer).ok_or_else(|| grave(format!("endpoint {signer} is not enrolled")))?;
+    let (endpoint, epoch) = endpoints.get(&signer).ok_or_else(|| grave(format!("endpoint {signer} is not enrolled")))?;
     if endpoint.state == EndpointState::Revoked {
         return Err(grave(format!("endpoint {signer} was revoked")));
     }
@@ -143,6 +144,7 @@ fn check(envelope: &DsseEnvelope, carrier: &Carrier, endpoints: &Endpoints) -> R
     if report.endpoint != signer {
         return Err(grave(format!("signed by endpoint {signer}, but it says that it is of {}", report.endpoint)));
     }
+    check_epoch(&report, *epoch)?;
     let signature = envelope.signatures.first().and_then(|one| STANDARD.decode(&one.sig).ok()).unwrap_or_default();
     Ok(NewOutcome {
         hash: sha256_of(&payload),
@@ -159,18 +161,20 @@ fn why(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(String::new, |source| format!(": {source}"))
 }
 
-/// A key has one chain: were it allowed to begin another, a clone would leave its quarantine by itself.
-fn check_epoch(app: &App, new: NewOutcome) -> Result<NewOutcome, Refusal> {
-    let report = &new.report;
-    match app.compliance.epoch(&report.endpoint) {
-        Ok(Some(epoch)) if epoch != report.epoch => {
-            let (id, other) = (report.endpoint, report.epoch);
-            Err(grave(format!(
-                "endpoint {id} reports in epoch {epoch}, not {other}; a new epoch needs a new enrolment"
-            )))
-        }
-        // A store that cannot answer is asked again by the write that follows, which fails for all.
-        _ => Ok(new),
+/// Only the newest enrolment is heard: were a key allowed to begin an epoch by itself, a clone would leave its quarantine;
+/// were it heard in an old one, a copy that was left behind would speak for the machine.
+fn check_epoch(report: &OutcomeReport, enrolled: u32) -> Result<(), Refusal> {
+    let (id, epoch) = (report.endpoint, report.epoch);
+    match epoch.cmp(&enrolled) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less => Err(grave(format!(
+            "endpoint {id} was enrolled anew (epoch {enrolled}), and this report is of epoch {epoch}: the machine that \
+             sends it is a copy, or was set back; remove device.key there and enrol it with a token of its own"
+        ))),
+        std::cmp::Ordering::Greater => Err(grave(format!(
+            "endpoint {id} reports in epoch {epoch}, but is enrolled in epoch {enrolled}; a new epoch needs a new \
+             enrolment: run `sluice-agent enrol` there with a new token"
+        ))),
     }
 }
 
@@ -179,20 +183,41 @@ async fn refuse(app: &App, receipt: &mut ReportReceipt, key: MemberKey, index: u
     if refusal.is_for_the_audit_log {
         audited::refused(app, &key.to_hex(), "outcome.ingest", "outcome report", &refusal.reason).await;
     }
+    note_verdict(app, "refused");
     receipt.refused.push(RefusedReport { index, reason: refusal.reason });
 }
 
+fn note_verdict(app: &App, verdict: &str) {
+    app.gauges.note_report(verdict);
+}
+
+/// The verdict's name in `/metrics`.
+fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::New => "new",
+        Verdict::Late => "late",
+        Verdict::Duplicate => "duplicate",
+        Verdict::Gap { .. } => "gap",
+        Verdict::GapFull { .. } => "gap_full",
+        Verdict::Malformed => "malformed",
+        Verdict::Quarantined(_) => "quarantined",
+        Verdict::Breaks(Broken::Cloned { .. }) => "cloned",
+        Verdict::Breaks(Broken::Altered { .. }) => "altered",
+    }
+}
+
 async fn conclude(app: &App, receipt: &mut ReportReceipt, index: usize, endpoint: EndpointId, verdict: Verdict) {
+    note_verdict(app, verdict_name(&verdict));
     let reason = match verdict {
-        Verdict::New | Verdict::Duplicate | Verdict::Gap { .. } => {
+        Verdict::New | Verdict::Late | Verdict::Duplicate | Verdict::Gap { .. } => {
             receipt.stored += 1;
             return;
         }
         Verdict::GapFull { missing } => format!("too many reports wait for report {missing}; send that one first"),
         Verdict::Malformed => "report numbers begin with 1, and the first names no predecessor".to_owned(),
-        Verdict::Quarantined(broken) => quarantined(&broken),
+        Verdict::Quarantined(broken) => quarantine::refusal(&broken),
         Verdict::Breaks(broken) => {
-            let reason = quarantined(&broken);
+            let reason = quarantine::refusal(&broken);
             tracing::warn!(%endpoint, reason, "an endpoint was quarantined");
             audited::refused(app, &endpoint.to_hex(), "endpoint.quarantine", &endpoint.to_hex(), &reason).await;
             reason
@@ -201,17 +226,10 @@ async fn conclude(app: &App, receipt: &mut ReportReceipt, index: usize, endpoint
     receipt.refused.push(RefusedReport { index, reason });
 }
 
-fn quarantined(broken: &sluice_compliance::Broken) -> String {
-    format!("the endpoint is in quarantine: {broken}; revoke it, and enrol each device anew with a key of its own")
-}
-
-fn sign(app: &App, ack: Acknowledged) -> SignedAcknowledgement {
-    let bytes = SignedAcknowledgement::signed_bytes(&ack.endpoint, ack.epoch, ack.seq);
-    SignedAcknowledgement {
-        endpoint: ack.endpoint,
-        epoch: ack.epoch,
-        seq: ack.seq,
-        signer: app.device_key.public(),
-        signature: hex::encode(app.device_key.signer().sign_purpose("ack", &bytes)),
-    }
+fn sign(app: &App, acknowledged: Acknowledged) -> SignedAcknowledgement {
+    let Acknowledged { endpoint, epoch, seq } = acknowledged;
+    let (signer, at) = (app.device_key.public(), clock::timestamp());
+    let mut ack = SignedAcknowledgement { endpoint, epoch, seq, at, signer, signature: String::new() };
+    ack.signature = hex::encode(app.device_key.signer().sign_purpose("ack", &ack.signed_bytes()));
+    ack
 }

@@ -115,6 +115,8 @@ impl Device {
             boot_id: "boot".into(),
             timestamp_version: 1,
             device_time: Timestamp::from_millis(1_800_000_000_000),
+            attempt: None,
+            withheld: Vec::new(),
         };
         serde_json::to_vec(&report).unwrap()
     }

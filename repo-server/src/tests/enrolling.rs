@@ -63,7 +63,11 @@ async fn each_wrong_token_is_refused_in_its_own_words_and_written_down() {
     world.enrol(&one, "endpoint", &token).await.expect_ok();
     world.enrol(&two, "endpoint", &token).await.expect(403, "enrolment-refused", &["was used"]);
     let second = world.token("endpoint", "lyon", Some("production")).await;
-    world.enrol(&one, "endpoint", &second).await.expect(403, "enrolment-refused", &["enrolled already"]);
+    world.enrol(&one, "node", &world.token("node", "lyon", None).await).await.expect(
+        403,
+        "enrolment-refused",
+        &["enrolled already"],
+    );
     world.enrol(&two, "endpoint", &second).await.expect_ok();
 
     let lines = world.app.store.read(|tx| audit::list(tx, 0, 99)).unwrap();

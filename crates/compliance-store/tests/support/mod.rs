@@ -42,6 +42,8 @@ pub fn report(endpoint: u8, seq: u64, version: &str, outcome: OutcomeKind) -> Ne
         boot_id: String::new(),
         timestamp_version: 1,
         device_time: NOW,
+        attempt: None,
+        withheld: Vec::new(),
     };
     NewOutcome {
         payload: serde_json::to_vec(&report).unwrap(),

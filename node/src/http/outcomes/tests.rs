@@ -47,6 +47,8 @@ fn report(key: &DeviceKey, about: EndpointId, seq: u64) -> DsseEnvelope {
         boot_id: "boot".into(),
         timestamp_version: 1,
         device_time: Timestamp::from_millis(1),
+        attempt: None,
+        withheld: Vec::new(),
     };
     let payload = serde_json::to_vec(&report).unwrap();
     dsse::sign(key.signer(), OUTCOME_REPORT_TYPE, &payload, &key.endpoint_id().to_hex())
@@ -81,7 +83,7 @@ async fn reports_are_durable_when_they_are_answered_and_foreign_ones_are_refused
     let receipt: ReportReceipt = serde_json::from_slice(&body).unwrap();
     assert_eq!((receipt.stored, receipt.refused.len()), (1, 2), "{receipt:?}");
     assert_eq!(receipt.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [1, 2]);
-    let spooled = node.stores.state.oldest_spooled(10).unwrap();
+    let spooled = node.stores.state.next_spooled(10).unwrap();
     assert_eq!(spooled.into_iter().map(|row| row.envelope).collect::<Vec<_>>(), batch[..1]);
 }
 
@@ -116,6 +118,7 @@ async fn an_endpoint_gets_its_own_acknowledgements() {
     let ack = sluice_api::device::SignedAcknowledgement {
         endpoint: ours.endpoint_id(),
         epoch: 1,
+        at: Timestamp::from_millis(1),
         seq: 5,
         signer: other.public(),
         signature: "00".into(),
