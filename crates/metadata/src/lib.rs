@@ -9,11 +9,18 @@
 //! - The bytes that were signed are the bytes that are kept, hashed and served; nothing is serialised a second time.
 #![warn(missing_docs)]
 
+mod archive;
 mod body;
+mod ceremony;
+mod delegation;
 pub mod dsse;
+mod duty;
 mod envelope;
 mod error;
+mod forms;
+mod hashes;
 mod json;
+mod key;
 mod pattern;
 mod role;
 mod signer;
@@ -21,9 +28,21 @@ mod trusted;
 mod view;
 mod write;
 
+pub use archive::{ArchiveRef, Folded, fold};
+pub use ceremony::{
+    CeremonyError, DelegationPlan, DraftFile, ReleasePlan, RootPlan, RowChange, TargetsPlan, Terms, changed_rows,
+    explain_release, explain_root, explain_targets,
+};
+pub use duty::{Duty, Nearness, duties, plans};
 pub use error::{MetadataError, RoleVersion};
+pub use forms::{JsonForms, json_forms, sha256_of};
+pub use hashes::{Hasher, Hashes};
 pub use role::{RepositoryProfile, RoleName, RoleNameError, TargetEntry};
-pub use signer::{BadSignature, KeyFileError, KeyId, Signer, verify_purpose};
-pub use trusted::{Applied, Change, Profile, Trusted, Wanted};
+pub use signer::{
+    BadSignature, EncryptedKeyError, KeyFileError, KeyId, Signer, public_key_pem, read_public_key_pem, verify_purpose,
+};
+pub use trusted::{Applied, Change, ForeignTarget, Lookup, Profile, Trusted, Wanted, percent_encoded};
 pub use view::{DocumentError, DocumentRef, IgnoredTarget, View, ViewError, read_document, verify_document};
-pub use write::{InitParams, Keyring, Publication, WriteError, Writer, dev_roles};
+pub use write::{
+    InitParams, InitPlan, Keyring, Publication, RINGS_MAX, RingPlan, WriteError, Writer, dev_roles, online_roles,
+};

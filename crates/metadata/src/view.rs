@@ -4,13 +4,18 @@
 //! take the rest down, or else whoever holds one ring's key could keep every retraction from a site. A tombstone that
 //! cannot be read takes everything down: leaving it out would revive what it blocks.
 
-use crate::body::{Delegation, Targets, TimestampBody};
+use crate::archive::{self, ArchiveRef};
+use crate::body::{Targets, TimestampBody};
+use crate::delegation::Delegation;
 use crate::json::{self, sha256};
 use crate::{RepositoryProfile, RoleName, TargetEntry, Trusted};
 use serde::Deserialize;
 use sluice_model::limits::{ARTIFACT_BYTES_MAX, ARTIFACTS_PER_PATCH_MAX, MANIFEST_BYTES_MAX};
-use sluice_model::{PatchTarget, ReleasedArtifact, RingName, Sha256, TargetName, Timestamp, Tombstone};
+use sluice_model::{PatchTarget, Reinstatement, ReleasedArtifact, RingName, Sha256, TargetName, Timestamp, Tombstone};
 use std::collections::BTreeMap;
+
+/// File names of reinstatements begin with this; the serial follows.
+const REINSTATED: &str = "reinstated-";
 
 /// A signed document (`fleet/...`, `policy/...`) by what its bytes must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,9 +48,13 @@ pub struct View {
     pub rings: Vec<RingName>,
     /// Every ring of `rings` with what its release role lists, superseded rows too.
     pub releases: BTreeMap<RingName, Vec<ReleasedArtifact>>,
-    /// Ascending by serial.
+    /// Those that are listed, ascending by serial.
     pub tombstones: Vec<Tombstone>,
-    /// `fleet/*` and `policy/*`.
+    /// Where older ones are, ascending; their documents stand in `documents` too.
+    pub archives: Vec<ArchiveRef>,
+    /// Tombstones that a ring lifted for itself.
+    pub reinstatements: BTreeMap<RingName, Vec<Reinstatement>>,
+    /// `fleet/*` and `policy/*`, and archives of tombstones.
     pub documents: BTreeMap<TargetName, DocumentRef>,
     /// Rows without effect.
     pub ignored: Vec<IgnoredTarget>,
@@ -125,6 +134,8 @@ impl View {
             rings: Vec::new(),
             releases: BTreeMap::new(),
             tombstones: Vec::new(),
+            archives: Vec::new(),
+            reinstatements: BTreeMap::new(),
             documents: BTreeMap::new(),
             ignored: Vec::new(),
             timestamp_version: trusted.timestamp_version(),
@@ -136,6 +147,7 @@ impl View {
             view.take_role(&delegation.name, body, &targets.delegations)?;
         }
         view.tombstones.sort_by_key(|tombstone| tombstone.serial);
+        view.archives.sort_by_key(|archive| archive.first);
         view.check_retractions(timestamp)?;
         Ok(view)
     }
@@ -161,15 +173,25 @@ impl View {
                     continue;
                 }
             }
-            if *role == RoleName::retractions() {
+            let document = DocumentRef { length: entry.length, sha256: entry.sha256 };
+            if *role == RoleName::retractions() && archive::is_archive(target) {
+                let bad = |reason| ViewError::BadTombstone { target: target.to_string(), reason };
+                self.archives.push(archive::read_archive(target, entry).map_err(bad)?);
+                self.documents.insert(target.clone(), document);
+            } else if *role == RoleName::retractions() {
                 self.tombstones.push(read_tombstone(target, entry)?);
+            } else if let Some(ring) = ring.as_ref().filter(|_| target.file().starts_with(REINSTATED)) {
+                match read_reinstatement(ring, target, entry) {
+                    Ok(found) => self.reinstatements.entry(ring.clone()).or_default().push(found),
+                    Err(reason) => self.ignore(role, target, reason),
+                }
             } else if let Some(ring) = &ring {
                 match read_release(ring, target, entry) {
                     Ok(artifact) => self.releases.entry(ring.clone()).or_default().push(artifact),
                     Err(reason) => self.ignore(role, target, reason),
                 }
             } else {
-                self.documents.insert(target.clone(), DocumentRef { length: entry.length, sha256: entry.sha256 });
+                self.documents.insert(target.clone(), document);
             }
         }
         Ok(())
@@ -180,8 +202,12 @@ impl View {
     }
 
     fn check_retractions(&self, timestamp: &TimestampBody) -> Result<(), ViewError> {
-        let count = self.tombstones.len() as u64;
-        let serial = self.tombstones.last().map_or(0, |tombstone| tombstone.serial);
+        archive::check_order(&self.archives, &self.tombstones)
+            .map_err(|reason| ViewError::BadTombstone { target: "retractions/archive-*".into(), reason })?;
+        let archived: u64 = self.archives.iter().map(ArchiveRef::count).sum();
+        let count = self.tombstones.len() as u64 + archived;
+        let last_archived = self.archives.last().map_or(0, |archive| archive.last);
+        let serial = self.tombstones.last().map_or(last_archived, |tombstone| tombstone.serial);
         if (count, serial) == (timestamp.retraction_count, timestamp.retraction_serial) {
             return Ok(());
         }
@@ -212,6 +238,24 @@ fn read_tombstone(target: &TargetName, entry: &TargetEntry) -> Result<Tombstone,
         return Err(bad(format!("serial {} is not its name", tombstone.serial)));
     }
     Ok(tombstone)
+}
+
+/// `patches/<ring>/reinstated-<serial>` with `custom.reinstatement`: signed by the ring's own threshold, in the name of
+/// two people.
+fn read_reinstatement(ring: &RingName, target: &TargetName, entry: &TargetEntry) -> Result<Reinstatement, String> {
+    if target.directory() != format!("patches/{ring}") {
+        return Err(format!("not in patches/{ring}"));
+    }
+    let value = entry.custom.as_ref().and_then(|custom| custom.get("reinstatement"));
+    let value = value.ok_or("custom.reinstatement is missing")?;
+    let found = Reinstatement::deserialize(value).map_err(|error| error.to_string())?;
+    if found.schema != 1 || target.file() != format!("{REINSTATED}{}", found.serial) {
+        return Err(format!("schema {}, serial {} is not its name", found.schema, found.serial));
+    }
+    match found.by.as_slice() {
+        [first, second] if first != second => Ok(found),
+        _ => Err("it does not name two people".into()),
+    }
 }
 
 fn read_release(ring: &RingName, target: &TargetName, entry: &TargetEntry) -> Result<ReleasedArtifact, String> {
