@@ -14,6 +14,7 @@ use sluice_content_store::{ContentStore, ReadError};
 use sluice_exchange::frame::Refusal;
 use sluice_exchange::picker::LATE_MAX;
 use sluice_model::{ArtifactId, ManifestId, MemberKey, ReleasedArtifact};
+use sluice_rollout::WantedContent;
 use sluice_transport::{Answer, ChunkSource, ServedChunk};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -58,7 +59,7 @@ impl NodeSource {
     /// The row that allows `peer` to have `artifact` now.
     fn judge(&self, peer: &MemberKey, artifact: &ArtifactId) -> Result<ReleasedArtifact, Refusal> {
         let view = self.views.load();
-        admit(&view, peer)?;
+        admit(&view, peer, WantedContent::Blake3(*artifact))?;
         live_row(&view, artifact).cloned().map_err(|why| match why {
             Unobtainable::Retracted => Refusal::Retracted,
             _ => Refusal::NotReleased,
@@ -67,17 +68,23 @@ impl NodeSource {
 
     fn row_of_manifest(&self, peer: &MemberKey, manifest: &ManifestId) -> Result<ReleasedArtifact, Refusal> {
         let view = self.views.load();
-        admit(&view, peer)?;
+        if !is_site_peer(&view, peer) {
+            return Err(Refusal::NotAMember);
+        }
         let row = view.catalogue.live_artifacts().find(|row| row.custom.manifest.blake3 == *manifest);
-        row.cloned().ok_or(Refusal::NotReleased)
+        let row = row.cloned().ok_or(Refusal::NotReleased)?;
+        admit(&view, peer, WantedContent::Blake3(row.custom.blake3))?;
+        Ok(row)
     }
 }
 
-fn admit(view: &NodeView, peer: &MemberKey) -> Result<(), Refusal> {
+/// After the lease a peer gets only what leads back from a retraction; a node that is held gives nothing.
+fn admit(view: &NodeView, peer: &MemberKey, wanted: WantedContent) -> Result<(), Refusal> {
     if !is_site_peer(view, peer) {
         return Err(Refusal::NotAMember);
     }
-    if view.freshness().is_within_lease() { Ok(()) } else { Err(Refusal::LeaseExpired) }
+    let may_move = view.freshness().is_within_lease() || view.catalogue.is_rollback_target(wanted);
+    if may_move && view.hold.is_none() { Ok(()) } else { Err(Refusal::LeaseExpired) }
 }
 
 impl ChunkSource for NodeSource {

@@ -21,6 +21,7 @@ pub struct GateRequest {
 impl GateRequest {
     /// The released row under which the caller may have the content now, or the problem that says why not.
     pub fn judge<'a>(&self, view: &'a NodeView) -> Result<&'a ReleasedArtifact, Refusal> {
+        check_hold(view)?;
         let rings = rings_of(view, &self.caller)?;
         let purpose = match self.caller {
             Caller::Device { .. } => self.purpose,
@@ -32,6 +33,10 @@ impl GateRequest {
             Verdict::Retracted(tombstone) => Err(Refusal::new(
                 ProblemType::Retracted,
                 format!("{} was retracted ({}): {}", tombstone.patch, tombstone.serial, tombstone.reason),
+            )),
+            Verdict::Suspended(suspension) => Err(Refusal::new(
+                ProblemType::Suspended,
+                format!("suspension {} ({}) stops it until two people lift it", suspension.id, suspension.reason),
             )),
             Verdict::LeaseExpired(freshness) => Err(lease_expired(freshness)),
             Verdict::NotListed => Err(Refusal::new(
@@ -47,10 +52,21 @@ impl GateRequest {
     }
 }
 
-/// Metadata and signed documents are served within the lease, like everything else.
-pub fn check_lease(view: &NodeView) -> Result<(), Refusal> {
+/// Metadata and signed documents are served within the lease, like everything else. An enrolled device gets them after it
+/// too: what they forbid and where they lead back to holds on, and what they allow it judges by their age itself.
+pub fn check_reading(view: &NodeView, caller: &Caller) -> Result<(), Refusal> {
+    check_hold(view)?;
     let freshness = view.freshness();
-    if freshness.is_within_lease() { Ok(()) } else { Err(lease_expired(freshness)) }
+    let is_device = caller.endpoint_id().is_some_and(|id| view.endpoints.active(&id).is_some());
+    if freshness.is_within_lease() || is_device { Ok(()) } else { Err(lease_expired(freshness)) }
+}
+
+/// A hold at this machine stops everything that it serves, with and without the WAN.
+pub fn check_hold(view: &NodeView) -> Result<(), Refusal> {
+    let Some(hold) = &view.hold else { return Ok(()) };
+    let detail =
+        format!("held at this node since {}: {}; only `sluice-node release` lifts it", hold.since, hold.reason);
+    Err(Refusal::new(ProblemType::Held, detail))
 }
 
 /// The rings of the caller: a device's from the signed row of its endpoint, anybody else's from the policy for his network.

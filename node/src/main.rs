@@ -10,6 +10,7 @@ mod exchange_loop;
 mod exchange_server;
 mod fetch;
 mod gate;
+mod hold_loop;
 mod http;
 mod http_loop;
 mod limit_loop;
@@ -30,6 +31,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use operations::join::{self, JoinRequest};
 use sluice_settings::{LogFormat, NodeSettings};
+use sluice_state_store::hold;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +41,8 @@ Examples:
   sluice-node join --repository http://repo.example:8470 --token slt1-... --data /var/lib/sluice-node
   sluice-node serve --data /var/lib/sluice-node
   sluice-node serve --config /etc/sluice/sluice-node.toml --data /var/lib/sluice-node
+  sluice-node hold --reason 'the auditor is here'
+  sluice-node release
 
 Exit codes: 0 stopped cleanly or joined, 1 failed (the reason is on standard error), 2 wrong use.";
 
@@ -56,6 +60,26 @@ enum Command {
     Join(JoinArguments),
     /// Run the node.
     Serve(ServeArguments),
+    /// Stop serving at this node until `release`, with or without the WAN; works while the node runs.
+    Hold(HoldArguments),
+    /// Lift the hold of this node.
+    Release(DataFolder),
+}
+
+#[derive(Args)]
+struct DataFolder {
+    /// Folder of this node's key, state and content.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/sluice-node")]
+    data: PathBuf,
+}
+
+#[derive(Args)]
+struct HoldArguments {
+    #[command(flatten)]
+    folder: DataFolder,
+    /// Why; clients are told, and the repository once it is reached.
+    #[arg(long)]
+    reason: String,
 }
 
 #[derive(Args)]
@@ -98,6 +122,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Join(arguments) => run_join(arguments),
         Command::Serve(arguments) => run_serve(arguments),
+        Command::Hold(arguments) => run_hold(&arguments),
+        Command::Release(folder) => run_release(&folder),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,6 +145,24 @@ fn run_join(arguments: JoinArguments) -> anyhow::Result<()> {
     };
     let joined = runtime()?.block_on(join::run(request))?;
     say(&format!("joined site {} as {}\nnext: sluice-node serve --data {data}", joined.place.site, joined.place.key));
+    Ok(())
+}
+
+fn run_hold(arguments: &HoldArguments) -> anyhow::Result<()> {
+    let hold = hold::set(&arguments.folder.data, &arguments.reason, clock::timestamp())?;
+    let data = arguments.folder.data.display();
+    say(&format!(
+        "held since {}: {}\nnext: sluice-node release --data {data}, when it is over",
+        hold.since, hold.reason
+    ));
+    Ok(())
+}
+
+fn run_release(folder: &DataFolder) -> anyhow::Result<()> {
+    match hold::lift(&folder.data)? {
+        Some(hold) => say(&format!("lifted; it was held since {}: {}", hold.since, hold.reason)),
+        None => say("there was no hold"),
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 use crate::clock;
 use crate::http::problem::chain;
 use crate::operations::advance::{self, AdvanceError, Documents};
+use crate::operations::restore;
 use crate::origin::Origin;
 use crate::view::{NodeView, ViewHandle, ViewPublisher};
 use futures::FutureExt;
@@ -20,7 +21,10 @@ use sluice_content_store::ContentStore;
 use sluice_metadata::{Change, MetadataError, Trusted, View};
 use sluice_model::ArtifactId;
 use sluice_overlay::Verdict;
+use sluice_rollout::{TrustedClock, WantedContent};
 use sluice_state_store::StateStore;
+use sluice_state_store::hold::Hold;
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +61,8 @@ pub struct MetadataLoop {
     pub poke: Arc<Notify>,
     /// Highest tombstone serial whose content is fenced here.
     pub fenced: watch::Sender<u64>,
+    /// The hold that is set at this machine.
+    pub hold: watch::Receiver<Option<Hold>>,
     /// Between two looks.
     pub poll: Duration,
 }
@@ -91,6 +97,7 @@ impl MetadataLoop {
                 () = stop.cancelled() => return Ok(()),
                 Some(gossiped) = self.gossip.recv() => self.on_gossip(gossiped).await?,
                 _ = timer.tick(), if walk.is_none() => walk = Some(self.begin_walk()),
+                Ok(()) = self.hold.changed() => self.on_hold(),
                 () = self.poke.notified(), if walk.is_none() => walk = Some(self.begin_walk()),
                 outcome = pending(&mut walk) => {
                     walk = None;
@@ -195,9 +202,9 @@ impl MetadataLoop {
         if !is_newer && documents == current.documents {
             return Ok(());
         }
-        let arrived_at = if is_newer { Some(clock::now()) } else { current.arrived_at };
-        let next = match advance::build(&current.place(), trusted, documents, &current.tombstones, arrived_at) {
-            Ok(next) => next,
+        let clock = clock_after(&current, &trusted);
+        let next = match advance::build(&current.place(), trusted, documents, &current.tombstones, clock) {
+            Ok(next) => NodeView { hold: self.hold.borrow().clone(), ..next },
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
@@ -217,7 +224,18 @@ impl MetadataLoop {
         }
         tracing::debug!(version = next.timestamp_version, lease_until = %next.lease_until, "metadata moved forward");
         self.fence(&next, &retracted(&current)).await;
+        if next.clock != current.clock {
+            let (store, clock) = (self.store.clone(), next.clock);
+            let stored = tokio::task::spawn_blocking(move || restore::store_clock(&store, clock)).await;
+            stored.map_err(|_| AdvanceError::Panicked)??;
+        }
         Ok(())
+    }
+
+    /// A hold was set or lifted at this machine: every task sees it at once.
+    fn on_hold(&mut self) {
+        let hold = self.hold.borrow_and_update().clone();
+        self.publisher.publish(NodeView { hold, ..NodeView::clone(&self.view.load()) });
     }
 
     /// Deletes retracted content that was not deleted before (`done`) and says so.
@@ -242,8 +260,20 @@ impl MetadataLoop {
     }
 }
 
+/// What no ring may have: content that a ring reinstated is needed again.
 fn retracted(view: &NodeView) -> HashSet<ArtifactId> {
-    view.tombstones.iter().flat_map(|tombstone| tombstone.content.iter().map(|content| content.blake3)).collect()
+    let content = view.tombstones.iter().flat_map(|tombstone| tombstone.content.iter().map(|content| content.blake3));
+    content.filter(|artifact| view.catalogue.tombstone(WantedContent::Blake3(*artifact)).is_some()).collect()
+}
+
+/// The trusted clock once `next` is in force. What a key said that root has replaced since is void.
+fn clock_after(current: &NodeView, next: &Trusted) -> TrustedClock {
+    let (issued_at, up) = (next.issued_at().unwrap_or_default(), clock::since_boot());
+    match issued_at.cmp(&current.issued_at) {
+        Ordering::Equal => current.clock,
+        Ordering::Greater => current.clock.learn(issued_at, up),
+        Ordering::Less => TrustedClock::arrived(issued_at, up),
+    }
 }
 
 /// Old or not to be judged here is nobody's fault; everything else is the sender's.

@@ -18,6 +18,7 @@ use sluice_metadata::{
 use sluice_model::{
     EndpointRow, EndpointRows, EndpointState, MemberKey, RetractedContent, RingName, Sha256, Timestamp, Tombstone,
 };
+use sluice_rollout::TrustedClock;
 use sluice_state_store::StateStore;
 use sluice_telemetry::metrics::Metrics;
 use sluice_transport::Throttle;
@@ -79,6 +80,7 @@ impl Repository {
             reason: "bad".into(),
             by: "rita".parse().unwrap(),
             at: clock::timestamp(),
+            approved: Default::default(),
         };
         let mut entries = self.writer.entries(&role).unwrap().clone();
         let entry = TargetEntry {
@@ -122,7 +124,8 @@ pub fn view_with(trusted: Trusted, endpoints: &[MemberKey]) -> NodeView {
     let document = DocumentRef { length: bytes.len() as u64, sha256: Sha256::from_bytes([0; 32]) };
     let mut documents = Documents::new();
     documents.insert("fleet/endpoints-lyon".parse().unwrap(), SignedDocument { document, bytes });
-    advance::build(&place(), trusted, documents, &[], Some(clock::now())).unwrap()
+    let clock = TrustedClock::arrived(trusted.issued_at().unwrap(), clock::since_boot());
+    advance::build(&place(), trusted, documents, &[], clock).unwrap()
 }
 
 /// Stores over real files, with the tasks that belong to them.

@@ -10,12 +10,13 @@
 
 use crate::clock;
 use sluice_metadata::{DocumentRef, Trusted, View};
-use sluice_model::{EndpointRows, Limits, MemberKey, Roster, SiteName, TargetName, Timestamp, Tombstone};
+use sluice_model::{Bans, EndpointRows, Limits, MemberKey, Roster, SiteName, TargetName, Timestamp, Tombstone};
 use sluice_rollout::gate::Catalogue;
-use sluice_rollout::lease::{Freshness, trusted_now};
+use sluice_rollout::lease::{Freshness, TrustedClock};
+use sluice_state_store::hold::Hold;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// A signed document as received, and what its bytes were verified against.
@@ -37,7 +38,7 @@ pub struct Place {
 }
 
 /// One snapshot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NodeView {
     /// Our own key.
     pub key: MemberKey,
@@ -49,6 +50,8 @@ pub struct NodeView {
     pub view: View,
     /// `fleet/roster`.
     pub roster: Roster,
+    /// `fleet/bans`.
+    pub bans: Bans,
     /// `policy/limits`.
     pub limits: Limits,
     /// `fleet/endpoints-<site>` of our site.
@@ -68,27 +71,27 @@ pub struct NodeView {
     pub lease_until: Timestamp,
     /// Version of the timestamp.
     pub timestamp_version: u64,
-    /// When the newest timestamp arrived in this process; `None`: it was loaded from disk.
-    pub arrived_at: Option<Instant>,
+    /// What is known of the time besides the system's clock.
+    pub clock: TrustedClock,
+    /// A hold that somebody set at this machine.
+    pub hold: Option<Hold>,
 }
 
 impl NodeView {
     /// How fresh the metadata is now, by the trusted clock. Nothing is served unless it is within its lease.
     pub fn freshness(&self) -> Freshness {
-        self.freshness_at(clock::timestamp(), clock::now())
+        self.freshness_at(clock::timestamp(), clock::since_boot())
     }
 
-    /// How fresh the metadata is when the system clock says `system` and the steady clock `now`.
-    pub fn freshness_at(&self, system: Timestamp, now: Instant) -> Freshness {
-        let since_arrival = self.arrived_at.map(|at| now.saturating_duration_since(at));
-        Freshness::of(self.issued_at, self.lease_until, trusted_now(system, self.issued_at, since_arrival))
+    /// How fresh the metadata is when the system clock says `system` and the machine has been up for `up`.
+    pub fn freshness_at(&self, system: Timestamp, up: Duration) -> Freshness {
+        Freshness::of(self.issued_at, self.lease_until, self.clock.now(system, up))
     }
 
     /// Now, by the trusted clock; by the system's when that one stands before what was verified.
     pub fn now(&self) -> Timestamp {
-        let since_arrival = self.arrived_at.map(|at| clock::now().saturating_duration_since(at));
         let system = clock::timestamp();
-        trusted_now(system, self.issued_at, since_arrival).unwrap_or(system)
+        self.clock.now(system, clock::since_boot()).unwrap_or(system)
     }
 
     /// The key and site of this node.

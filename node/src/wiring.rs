@@ -5,6 +5,7 @@ use crate::counters::Counters;
 use crate::device_loop::DeviceLoop;
 use crate::exchange_loop::{self, ExchangeParts};
 use crate::exchange_server::ExchangeServer;
+use crate::hold_loop;
 use crate::http::health::Gauges;
 use crate::http::{self, NodeHttp};
 use crate::http_loop;
@@ -27,7 +28,7 @@ use sluice_metadata::RepositoryProfile;
 use sluice_model::MemberAddresses;
 use sluice_overlay::{Overlay, OverlayConfig};
 use sluice_settings::{CarrierChoice, NodeSettings};
-use sluice_state_store::StateStore;
+use sluice_state_store::{StateStore, hold};
 use sluice_telemetry::metrics::Metrics;
 use sluice_transport::{Carrier, DeviceListener, Dialer, LinkKind, ListenLimits, QuicListener};
 use std::future::Future;
@@ -87,7 +88,9 @@ pub async fn serve(settings: NodeSettings, data: PathBuf) -> anyhow::Result<()> 
 
 /// Builds everything in the order of the arrows and spawns it.
 async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyhow::Result<Listening> {
-    let (key, store, joined, first) = load(data)?;
+    let (key, store, joined, mut first) = load(data)?;
+    first.hold = hold::read(data);
+    let (hold_sender, held) = watch::channel(first.hold.clone());
     warn_about(&first);
     let metrics = Metrics::default();
     let counters = Counters::new(&metrics);
@@ -182,6 +185,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
         gossip,
         poke: Arc::clone(&look),
         fenced: fenced_sender,
+        hold: held,
         poll: Duration::from_millis(settings.origin.metadata_poll_ms.max(100)),
     };
     let overlay_loop = OverlayLoop {
@@ -214,6 +218,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
         boot: boot_number(),
         started_at: clock::timestamp(),
         every: Duration::from_millis(settings.origin.status_ms.max(100)),
+        told_bans: std::collections::BTreeSet::new(),
     };
 
     let stop = tasks.stop.clone();
@@ -225,6 +230,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
     tasks.spawn("exchange loop", with(stop.clone(), |stop| exchange.run(stop)));
     tasks.spawn("report loop", with(stop.clone(), |stop| async move { Ok(report_loop.run(stop).await?) }));
     tasks.spawn_steady("status loop", status_loop.run(stop.clone()));
+    tasks.spawn_steady("hold loop", hold_loop::run(data.to_owned(), hold_sender, stop.clone()));
     tasks.spawn_steady("limit loop", limit_loop::run(throttles, origin, view.clone(), stop.clone()));
     tasks.spawn_steady("device loop", device_loop.run(stop.clone()));
     tasks.spawn_steady("http loop", http_loop::run(http_listener, http::plain_router(node), view, stop));

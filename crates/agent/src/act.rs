@@ -44,10 +44,11 @@ impl Agent {
         tracing::info!(patch = %set.patch, bytes = set.length(), "installing");
         let files = match self.obtain(situation, set, Purpose::Ordinary, &mut sources).await {
             Ok(files) => files,
-            Err(FetchError::Stopped) => return Ok(()),
+            Err(FetchError::Stopped | FetchError::Held) => return Ok(()),
             Err(error) => return self.fetch_failed(situation, set, &error, OutcomeKind::Failed, &set.patch, done),
         };
-        if clock::now().saturating_duration_since(began) >= LOOK_AGAIN_AFTER && !self.is_still_due(set).await {
+        let is_old = clock::now().saturating_duration_since(began) >= LOOK_AGAIN_AFTER;
+        if self.hold().is_some() || (is_old && !self.is_still_due(set).await?) {
             tracing::info!(patch = %set.patch, "no longer to be installed; left alone");
             return Ok(());
         }
@@ -74,7 +75,7 @@ impl Agent {
         tracing::warn!(%from, to = %to.patch, "rolling back");
         let files = match self.obtain(situation, to, Purpose::Rollback, &mut sources).await {
             Ok(files) => files,
-            Err(FetchError::Stopped) => return Ok(()),
+            Err(FetchError::Stopped | FetchError::Held) => return Ok(()),
             Err(error) => {
                 return self.fetch_failed(situation, to, &error, OutcomeKind::RollbackFailed, &from.patch, done);
             }
@@ -103,12 +104,16 @@ impl Agent {
         self.conclude(situation, outcome)
     }
 
-    /// Whether metadata that is fresh now still offers the set.
-    async fn is_still_due(&mut self, set: &PatchSet) -> bool {
+    /// Whether metadata that is fresh now still leads to the same installation: it may have been retracted or suspended
+    /// meanwhile.
+    async fn is_still_due(&mut self, set: &PatchSet) -> Result<bool, PassError> {
         if let Err(error) = self.refresh().await {
             tracing::debug!(error = %chain(&error), "no fresh look before the installation");
         }
-        self.trust.tombstones().of_set(set).is_none() && self.trust.freshness().is_within_lease()
+        let situation = self.situation().await?;
+        let is_it =
+            |decision: &PatchDecision| matches!(&decision.decision, Decision::Install { set: due } if due == set);
+        Ok(situation.decisions.iter().any(is_it))
     }
 
     async fn obtain(
@@ -119,7 +124,8 @@ impl Agent {
         sources: &mut Sources,
     ) -> Result<Vec<PathBuf>, FetchError> {
         let nodes = self.links.borrow().in_order(self.last_good);
-        let fetcher = Fetcher { nodes: &nodes, shelf: &self.shelf, purpose, stop: &self.stop };
+        let data = Some(self.folder.path());
+        let fetcher = Fetcher { nodes: &nodes, shelf: &self.shelf, purpose, data, stop: &self.stop };
         let mut files = Vec::new();
         for artifact in &set.artifacts {
             debug_assert!(situation.tombstones.of_sha256(&artifact.sha256).is_none());
@@ -139,7 +145,7 @@ impl Agent {
         let nodes = self.links.borrow().in_order(self.last_good);
         // Once dpkg was started, even a stop waits for the way back.
         let never = tokio_util::sync::CancellationToken::new();
-        let fetcher = Fetcher { nodes: &nodes, shelf: &self.shelf, purpose, stop: &never };
+        let fetcher = Fetcher { nodes: &nodes, shelf: &self.shelf, purpose, data: None, stop: &never };
         let ways_back: Vec<ReleasedArtifact> = situation
             .offers
             .patches

@@ -4,7 +4,8 @@ use crate::nodes::Source;
 use serde::de::DeserializeOwned;
 use sluice_api_client::ClientError;
 use sluice_metadata::{DocumentError, DocumentRef, View, read_document, verify_document};
-use sluice_model::{EndpointId, EndpointRow, EndpointRows, Roster, SiteName, TargetName};
+use sluice_model::{EndpointId, EndpointRow, EndpointRows, Roster, SiteName, Suspensions, TargetName};
+use sluice_rollout::InForce;
 use sluice_state_store::{StateError, StateStore};
 
 /// Why a document is not at hand.
@@ -40,6 +41,8 @@ pub struct Fleet {
     pub roster: Roster,
     /// Our row; `None` when we are not (or no longer) in the list of our site.
     pub row: Option<EndpointRow>,
+    /// What is suspended at our site.
+    pub suspensions: InForce,
 }
 
 /// Where documents come from and where they are kept.
@@ -53,7 +56,7 @@ pub struct Documents<'a> {
 }
 
 impl Documents<'_> {
-    /// Roster and our row.
+    /// Roster, our row, and what is suspended.
     pub async fn fleet(&self, site: &SiteName, endpoint: &EndpointId) -> Result<Fleet, DocumentsError> {
         let roster = self.read::<Roster>("fleet/roster").await?;
         let rows = self.read::<EndpointRows>(&format!("fleet/endpoints-{site}")).await;
@@ -63,7 +66,12 @@ impl Documents<'_> {
             Err(DocumentsError::NotSigned(_)) => None,
             Err(error) => return Err(error),
         };
-        Ok(Fleet { roster, row })
+        let suspensions = match self.read::<Suspensions>("policy/suspensions").await {
+            // Before the first suspension there is no list.
+            Err(DocumentsError::NotSigned(_)) => Suspensions::default(),
+            other => other?,
+        };
+        Ok(Fleet { roster, row, suspensions: InForce::at(&suspensions, site) })
     }
 
     async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, DocumentsError> {

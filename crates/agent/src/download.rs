@@ -10,9 +10,11 @@ use sluice_compliance::{ByteSource, FailureClass};
 use sluice_model::{MemberKey, ReleasedArtifact};
 use sluice_rollout::Purpose;
 use sluice_rollout::gate::{PURPOSE_HEADER, PURPOSE_ROLLBACK};
+use sluice_state_store::hold;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
@@ -24,6 +26,8 @@ const WRITE_BYTES: usize = 512 << 10;
 const IDLE_ROUNDS_MAX: usize = 3;
 /// Between such rounds.
 const ROUND_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks whether somebody set a hold: a download ends within two seconds of it.
+const LOOK_FOR_HOLD_EVERY: Duration = Duration::from_millis(300);
 /// Whole downloads with wrong bytes, after which it is no accident.
 const WRONG_MAX: u32 = 2;
 
@@ -33,6 +37,9 @@ pub enum FetchError {
     /// The agent is being stopped.
     #[error("stopped while downloading; the part that is here is kept")]
     Stopped,
+    /// Somebody set a hold at this machine.
+    #[error("held at this machine while downloading; the part that is here is kept")]
+    Held,
     /// The signed roster names no node of our site with an address.
     #[error("the signed roster names no node of this site that can be asked")]
     NoNode,
@@ -102,6 +109,8 @@ pub struct Fetcher<'a> {
     pub shelf: &'a Shelf,
     /// What for.
     pub purpose: Purpose,
+    /// The data folder, in which a hold may be set that ends a download; `None`: nothing but `stop` does.
+    pub data: Option<&'a Path>,
     /// Stops it.
     pub stop: &'a CancellationToken,
 }
@@ -112,6 +121,7 @@ enum TurnError {
     Length { total: u64 },
     Disk(io::Error),
     Stopped,
+    Held,
 }
 
 impl Fetcher<'_> {
@@ -158,6 +168,7 @@ impl Fetcher<'_> {
             let error = match turn {
                 Ok(()) => return Ok(()),
                 Err(TurnError::Stopped) => return Err(FetchError::Stopped),
+                Err(TurnError::Held) => return Err(FetchError::Held),
                 Err(TurnError::Disk(source)) => return Err(FetchError::Disk { target: target(), source }),
                 Err(TurnError::Client(error)) if error.is_problem(ProblemType::Retracted) => {
                     return Err(FetchError::Retracted { target: target() });
@@ -211,8 +222,10 @@ impl Fetcher<'_> {
             if_range: std::fs::read_to_string(&tag_path).ok(),
             headers: self.headers(),
         };
+        let mut held = pin!(self.held());
         let mut stream = tokio::select! {
             stream = node.client.content(&request) => stream.map_err(TurnError::Client)?,
+            () = &mut held => return Err(TurnError::Held),
             () = self.stop.cancelled() => return Err(TurnError::Stopped),
         };
         let range = stream.range();
@@ -227,6 +240,7 @@ impl Fetcher<'_> {
         let ended = loop {
             let bytes = tokio::select! {
                 bytes = stream.next() => bytes,
+                () = &mut held => break Err(TurnError::Held),
                 () = self.stop.cancelled() => break Err(TurnError::Stopped),
             };
             match bytes {
@@ -242,6 +256,14 @@ impl Fetcher<'_> {
         };
         part.flush().await.map_err(TurnError::Disk)?;
         ended
+    }
+
+    /// Returns when somebody sets a hold at this machine.
+    async fn held(&self) {
+        let Some(data) = self.data else { return std::future::pending().await };
+        while hold::read(data).is_none() {
+            tokio::time::sleep(LOOK_FOR_HOLD_EVERY).await;
+        }
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {

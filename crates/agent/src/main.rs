@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use sluice_agent::operations::{enrol, explain, run};
 use sluice_settings::{AgentSettings, LogFormat};
+use sluice_state_store::hold;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ const EXIT_ATTEMPT_FAILED: u8 = 3;
     version,
     after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 an install or rollback failed (run --once).\n\n\
     Examples:\n  sluice-agent enrol --repository http://repo.example:8470 --token slt1-...\n  sluice-agent run\n  \
-    sluice-agent explain"
+    sluice-agent hold --reason 'the auditor is here'\n  sluice-agent explain"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -52,6 +53,19 @@ enum Command {
         /// One pass only.
         #[arg(long)]
         once: bool,
+    },
+    /// Change nothing on this machine until `release`; works while the agent runs, with or without the network.
+    Hold {
+        #[command(flatten)]
+        common: Common,
+        /// Why; reported to the repository.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift the hold of this machine.
+    Release {
+        #[command(flatten)]
+        common: Common,
     },
     /// Say for each patch what is decided, and why.
     Explain {
@@ -113,7 +127,11 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 fn start(command: Command) -> anyhow::Result<ExitCode> {
-    let (Command::Enrol { common, .. } | Command::Run { common, .. } | Command::Explain { common, .. }) = &command;
+    let (Command::Enrol { common, .. }
+    | Command::Run { common, .. }
+    | Command::Hold { common, .. }
+    | Command::Release { common }
+    | Command::Explain { common, .. }) = &command;
     let settings = common.settings()?;
     let filter = if matches!(command, Command::Explain { .. }) { "warn" } else { settings.log.filter.as_str() };
     sluice_telemetry::log::init(settings.log.format == LogFormat::Json, filter)?;
@@ -146,6 +164,22 @@ async fn carry_out(command: Command, settings: AgentSettings) -> anyhow::Result<
         Command::Run { common, once: false } => {
             until_stopped(|stop| run::forever(&common.data, settings, stop)).await?;
             tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Hold { common, reason } => {
+            let hold = hold::set(&common.data, &reason, sluice_agent::clock::timestamp())?;
+            let data = common.data.display();
+            say(&format!(
+                "held since {}: {}\nnext: sluice-agent release --data {data}, when it is over",
+                hold.since, hold.reason
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Release { common } => {
+            match hold::lift(&common.data)? {
+                Some(hold) => say(&format!("lifted; it was held since {}: {}", hold.since, hold.reason))?,
+                None => say("there was no hold")?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Explain { common, json } => {

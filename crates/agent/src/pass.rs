@@ -1,6 +1,7 @@
 //! One pass: look at the signed metadata, decide for each patch name, act, report.
 
 use crate::clock;
+use crate::delivery::withheld;
 use crate::documents::{Documents, DocumentsError, Fleet};
 use crate::dpkg::{Dpkg, DpkgError, Snapshot};
 use crate::enrolment::Enrolment;
@@ -8,20 +9,20 @@ use crate::folder::{DataFolder, replace_file};
 use crate::memory::{self, Memories};
 use crate::nodes::{Links, Source};
 use crate::report::{Outcome, Reporter};
+use crate::restate;
 use crate::shelf::Shelf;
 use crate::transaction::TransactionError;
-use crate::trust::{Trust, TrustError};
+use crate::trust::{Taking, Trust, TrustError};
 use serde::{Deserialize, Serialize};
 use sluice_api_client::RepositoryClient;
-use sluice_compliance::OutcomeKind;
+use sluice_compliance::{AttemptNote, OutcomeKind};
 use sluice_identity::DeviceKey;
 use sluice_metadata::View;
 use sluice_model::{MemberKey, PatchName, RingName, SiteName, Timestamp};
 use sluice_rollout::{Decision, Facts, Offers, PatchDecision, RetryPolicy, Tombstones, decide};
 use sluice_settings::AgentSettings;
-use sluice_state_store::{StateError, StateStore};
+use sluice_state_store::{StateError, StateStore, hold};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 const RETRY_MOST: Duration = Duration::from_secs(24 * 3600);
 /// Where the time of the last report is kept.
 const LAST_REPORT: &str = "last-report-at";
+/// Since when the hold was set that was reported last; 0: none.
+const REPORTED_HOLD: &str = "reported-hold";
 /// The stored explanation is rewritten at least this often.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -103,7 +106,9 @@ pub struct Agent {
     retry: RetryPolicy,
     heartbeat: Duration,
     repository: Option<Arc<RepositoryClient>>,
-    explanation: PathBuf,
+    pub(crate) folder: DataFolder,
+    /// What the nodes said when none of them served because somebody holds them.
+    held_by_node: Option<String>,
     explained: Option<Explanation>,
     /// The last complaint about each source, so that none is said twice in a row.
     complained: BTreeMap<String, String>,
@@ -155,7 +160,8 @@ impl Agent {
             retry: RetryPolicy { first: Duration::from_secs(poll.retry_secs), most: RETRY_MOST },
             heartbeat: Duration::from_secs(poll.heartbeat_secs),
             repository: RepositoryClient::new(&enrolment.repository).ok().map(Arc::new),
-            explanation: folder.explanation(),
+            held_by_node: None,
+            folder,
             explained: None,
             complained: BTreeMap::new(),
             last_good: None,
@@ -194,24 +200,43 @@ impl Agent {
     }
 
     /// Asks each source in turn until one gives valid metadata; `false` when none did and stored metadata is acted on.
+    ///
+    /// When nobody has metadata within its lease, what an expired one forbids is taken all the same: an endpoint that
+    /// slept through a retraction goes back in the outage too.
     pub(crate) async fn refresh(&mut self) -> Result<bool, PassError> {
         let mut last = None;
+        let mut expired = Vec::new();
+        self.held_by_node = None;
         for source in self.sources() {
-            match self.trust.refresh(&source).await {
+            match self.trust.refresh(&source, Taking::Whole).await {
                 Ok(is_newer) => {
                     if is_newer {
                         tracing::debug!(source = source.name(), version = self.trust.timestamp_version(), "metadata");
                     }
                     if let Source::Node(node) = &source {
                         self.last_good = Some(node.key);
+                        self.held_by_node = None;
                     }
                     self.complained.remove(source.name());
                     return Ok(true);
                 }
                 Err(error) => {
                     self.complain(source.name(), &error);
+                    if let Some(hold) = error.hold() {
+                        self.held_by_node = Some(hold.to_owned());
+                    }
+                    if error.is_expired() {
+                        expired.push(source);
+                    }
                     last = Some(Box::new(error));
                 }
+            }
+        }
+        for source in expired {
+            match self.trust.refresh(&source, Taking::Forbids).await {
+                Ok(true) => tracing::warn!(source = source.name(), "took what expired metadata forbids"),
+                Ok(false) => {}
+                Err(error) => self.complain(source.name(), &error),
             }
         }
         if self.trust.view().is_none() { Err(PassError::NoMetadata(last)) } else { Ok(false) }
@@ -239,12 +264,15 @@ impl Agent {
     }
 
     /// Reads the signed documents and the package manager, and decides.
-    async fn situation(&mut self) -> Result<Situation, PassError> {
+    pub(crate) async fn situation(&mut self) -> Result<Situation, PassError> {
         let view = self.trust.view().ok_or(PassError::NoMetadata(None))?;
         let fleet = self.fleet(&view).await?;
         let snapshot = self.dpkg.snapshot().await?;
-        let tombstones = self.trust.tombstones();
         let ring = fleet.row.map(|row| row.ring);
+        let reinstated = ring.as_ref().and_then(|ring| view.reinstatements.get(ring));
+        let serials = reinstated.into_iter().flatten().map(|reinstatement| reinstatement.serial);
+        let tombstones = Arc::new(self.trust.tombstones().lifting(serials));
+        let hold = self.hold();
         let rows = ring.as_ref().and_then(|ring| view.releases.get(ring));
         let offers = rows.map(|rows| Offers::of(rows, &tombstones)).unwrap_or_default();
         let now = self.trust.now().unwrap_or_else(clock::timestamp);
@@ -254,6 +282,8 @@ impl Agent {
             packages: &snapshot.installed(),
             architecture: Some(&snapshot.architecture),
             memory: &self.memories,
+            suspensions: &fleet.suspensions,
+            hold: hold.as_deref(),
             freshness: self.trust.freshness(),
             retry: self.retry,
             now,
@@ -263,6 +293,12 @@ impl Agent {
         Ok(situation)
     }
 
+    /// Why nothing may be changed here: a hold that somebody set at this machine, or at every node that answered.
+    pub(crate) fn hold(&self) -> Option<String> {
+        let here = hold::read(self.folder.path()).map(|hold| hold.reason);
+        here.or_else(|| self.held_by_node.clone())
+    }
+
     /// Roster and our row; the roster moves the links.
     async fn fleet(&self, view: &View) -> Result<Fleet, PassError> {
         let sources = self.sources();
@@ -270,14 +306,7 @@ impl Agent {
         let fleet = documents.fleet(&self.enrolment.site, &self.key.endpoint_id()).await?;
         let old = self.links.borrow().clone();
         let links = Links::of(&fleet.roster, &self.enrolment.site, &self.key, &old);
-        let is_same = links.origins == old.origins
-            && links.nodes.len() == old.nodes.len()
-            && links
-                .nodes
-                .iter()
-                .zip(&old.nodes)
-                .all(|(new, old)| new.key == old.key && new.client.address() == old.client.address());
-        if !is_same {
+        if !links.is_same_as(&old) {
             tracing::info!(site = %self.enrolment.site, nodes = links.nodes.len(), "the signed roster names our nodes");
             self.links.send_replace(Arc::new(links));
         }
@@ -304,7 +333,7 @@ impl Agent {
                 }
             }
             let bytes = serde_json::to_vec_pretty(&explanation).expect("an explanation is JSON");
-            replace_file(&self.explanation, &bytes)?;
+            replace_file(&self.folder.explanation(), &bytes)?;
             self.explained = Some(explanation);
         }
         Ok(())
@@ -313,12 +342,36 @@ impl Agent {
     /// The end of a pass: memories stored, files that nobody needs deleted, a sign of life where one is due.
     fn settle(&mut self, situation: &Situation) -> Result<(), PassError> {
         self.shelf.prune(&self.wanted(situation))?;
+        self.report_hold(situation)?;
+        for outcome in restate::due(&self.store, self.enrolment.epoch, &self.memories, &situation.snapshot)? {
+            self.report(outcome, situation)?;
+            self.journaled.notify_one();
+        }
+        tokio::task::block_in_place(|| restate::note_said(&self.store, self.enrolment.epoch))?;
         let last = self.store.get_u64(LAST_REPORT)?;
         let is_due = last.is_none_or(|last| clock::timestamp().since(Timestamp::from_millis(last)) >= self.heartbeat);
-        if is_due && situation.ring.is_some() {
+        if (is_due || withheld::is_unsaid(&self.store)?) && situation.ring.is_some() {
             self.report(Outcome::of(OutcomeKind::Heartbeat, None), situation)?;
             self.journaled.notify_one();
         }
+        Ok(())
+    }
+
+    /// A hold at this machine is reported once when it is set and once when it is lifted.
+    fn report_hold(&self, situation: &Situation) -> Result<(), PassError> {
+        let hold = hold::read(self.folder.path());
+        let now = hold.as_ref().map_or(0, |hold| hold.since.as_millis().max(1));
+        if self.store.get_u64(REPORTED_HOLD)?.unwrap_or(0) == now || situation.ring.is_none() {
+            return Ok(());
+        }
+        let mut outcome = Outcome::of(OutcomeKind::Heartbeat, None);
+        outcome.detail = match &hold {
+            Some(hold) => format!("held at this machine since {}: {}", hold.since, hold.reason),
+            None => "the hold at this machine was lifted".to_owned(),
+        };
+        self.report(outcome, situation)?;
+        tokio::task::block_in_place(|| self.store.put_u64(REPORTED_HOLD, now))?;
+        self.journaled.notify_one();
         Ok(())
     }
 
@@ -336,10 +389,21 @@ impl Agent {
     /// Puts an outcome into the journal, and remembers that something was said. The delivery is told by the caller,
     /// once memory is stored too.
     pub(crate) fn report(&self, outcome: Outcome, situation: &Situation) -> Result<(), StateError> {
+        let attempt = self.attempt_of(&outcome);
         tokio::task::block_in_place(|| {
-            self.reporter.append(outcome, situation.ring.as_ref(), self.trust.timestamp_version())?;
+            let version = self.trust.timestamp_version();
+            self.reporter.append(outcome, attempt, situation.ring.as_ref(), version)?;
             self.store.put_u64(LAST_REPORT, clock::timestamp().as_millis())
         })
+    }
+}
+
+impl Agent {
+    /// Of a failed attempt: how often in a row, as memory counts it, so that the repository counts the same.
+    fn attempt_of(&self, outcome: &Outcome) -> Option<AttemptNote> {
+        let (name, _) = (&outcome.patch.as_ref()?.name, outcome.class?);
+        let failed = self.memories.get(name)?.failed.as_ref()?;
+        Some(AttemptNote { patch: failed.patch.clone(), failures: failed.failures, at: failed.at })
     }
 }
 

@@ -1,13 +1,18 @@
 //! The metadata that this endpoint trusts: loaded, moved forward, stored before it is acted on, and its age.
 
 use crate::clock;
-use sluice_api_client::{MetadataSource, RefreshError, refresh};
-use sluice_metadata::{MetadataError, Profile, RepositoryProfile, Trusted, View, ViewError};
-use sluice_model::Timestamp;
-use sluice_rollout::{Freshness, Tombstones, trusted_now};
+use crate::nodes::Source;
+use serde::{Deserialize, Serialize};
+use sluice_api_client::{RefreshError, refresh};
+use sluice_metadata::{DocumentError, MetadataError, Profile, RepositoryProfile, Trusted, View, ViewError};
+use sluice_model::{TargetName, Timestamp, Tombstone};
+use sluice_rollout::{Freshness, Tombstones, TrustedClock};
 use sluice_state_store::{StateError, StateStore};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// Where the trusted clock is kept for the next process of the same boot.
+const CLOCK: &str = "trusted_clock";
 
 /// Why metadata could not be moved forward or used.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,12 @@ pub enum TrustError {
     /// No meaning.
     #[error("the metadata cannot be used")]
     View(#[from] ViewError),
+    /// Retractions that were never seen here are in an archive that nobody gave.
+    #[error("{0} holds retractions that are not known here, and it could not be had")]
+    ArchiveMissing(TargetName),
+    /// An archive was refused.
+    #[error("an archive of retractions was refused")]
+    Archive(#[from] DocumentError),
     /// The store failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -31,14 +42,38 @@ pub enum TrustError {
     DevRoot,
 }
 
+impl TrustError {
+    /// Whether the source had metadata whose lease has run out: what it forbids holds all the same.
+    pub fn is_expired(&self) -> bool {
+        matches!(self, Self::Refresh(RefreshError::Refused(MetadataError::Expired { .. })))
+    }
+
+    /// What a node said that somebody holds at its machine.
+    pub fn hold(&self) -> Option<&str> {
+        let Self::Refresh(RefreshError::Fetch(error)) = self else { return None };
+        let problem = error.problem().filter(|problem| problem.is(sluice_api::problem::ProblemType::Held))?;
+        Some(&problem.detail)
+    }
+}
+
+/// What newer metadata is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// For everything: it must be within its lease.
+    Whole,
+    /// For what it forbids and where it leads back to: it may have run out. Every use of it asks for its age, so that
+    /// nothing is installed on it but the way back from a retraction.
+    Forbids,
+}
+
 /// Verified metadata with what it means.
 pub struct Trust {
     store: StateStore,
     trusted: Trusted,
+    /// `None` as well while retractions are known to be missing.
     view: Option<Arc<View>>,
     tombstones: Arc<Tombstones>,
-    /// When the newest timestamp arrived in this process; `None` when it was loaded.
-    arrived: Option<Instant>,
+    clock: TrustedClock,
     accepts_dev_root: bool,
 }
 
@@ -50,33 +85,67 @@ impl Trust {
             return Ok(None);
         }
         let trusted = Trusted::restore(&files, Profile::Strict, &store.floor()?).map_err(TrustError::Stored)?;
-        let view = if trusted.is_complete() { Some(Arc::new(View::of(&trusted)?)) } else { None };
-        let tombstones = Arc::new(Tombstones::new(&store.tombstones()?));
-        let trust = Self { store, trusted, view, tombstones, arrived: None, accepts_dev_root };
+        let known = store.tombstones()?;
+        let view = if trusted.is_complete() { Some(View::of(&trusted)?) } else { None };
+        let view = view.filter(|view| view.archives.iter().all(|archive| archive.is_covered_by(&known)));
+        let issued_at = trusted.issued_at().unwrap_or_default();
+        let clock = match stored_clock(&store)? {
+            Some(stored) => TrustedClock::restored(issued_at, stored, clock::since_boot()),
+            None => TrustedClock::loaded(issued_at),
+        };
+        let tombstones = Arc::new(Tombstones::new(&known));
+        let trust = Self { store, trusted, view: view.map(Arc::new), tombstones, clock, accepts_dev_root };
         trust.check_profile(&trust.trusted)?;
         Ok(Some(trust))
     }
 
     /// Moves forward from `source`; `true` when something is newer. Stored before it returns.
-    pub async fn refresh(&mut self, source: &impl MetadataSource) -> Result<bool, TrustError> {
-        let refreshed = refresh(&self.trusted, source, self.now_for_checks()).await?;
-        if !refreshed.is_newer {
+    pub async fn refresh(&mut self, source: &Source, taking: Taking) -> Result<bool, TrustError> {
+        let now = match taking {
+            Taking::Whole => self.now_for_checks(),
+            Taking::Forbids => Timestamp::default(),
+        };
+        let refreshed = refresh(&self.trusted, source, now).await?;
+        if !refreshed.is_newer && self.view.is_some() {
             return Ok(false);
         }
         self.check_profile(&refreshed.trusted)?;
         let view = View::of(&refreshed.trusted)?;
-        let is_issued_later = refreshed.trusted.issued_at() > self.trusted.issued_at();
+        let mut tombstones = self.archived(&view, source).await?;
+        tombstones.extend(view.tombstones.iter().cloned());
+        let clock = self.clock_after(&refreshed.trusted);
         tokio::task::block_in_place(|| {
-            self.store.commit_metadata(&refreshed.trusted.files(), &view.tombstones)?;
+            self.store.commit_metadata(&refreshed.trusted.files(), &tombstones)?;
             self.tombstones = Arc::new(Tombstones::new(&self.store.tombstones()?));
-            Ok::<_, StateError>(())
+            if clock == self.clock { Ok(()) } else { store_clock(&self.store, clock) }
         })?;
         self.trusted = refreshed.trusted;
         self.view = Some(Arc::new(view));
-        if is_issued_later {
-            self.arrived = Some(clock::now());
-        }
+        self.clock = clock;
         Ok(true)
+    }
+
+    /// Archived tombstones that were never seen here.
+    async fn archived(&self, view: &View, source: &Source) -> Result<Vec<Tombstone>, TrustError> {
+        let known = tokio::task::block_in_place(|| self.store.tombstones())?;
+        let mut found = Vec::new();
+        for archive in view.archives.iter().filter(|archive| !archive.is_covered_by(&known)) {
+            let bytes = source.document(&archive.target, &archive.document).await.map_err(RefreshError::from)?;
+            let bytes = bytes.ok_or_else(|| TrustError::ArchiveMissing(archive.target.clone()))?;
+            found.extend(archive.read(&bytes)?);
+        }
+        Ok(found)
+    }
+
+    /// The trusted clock once `next` is in force. What a key said that root has replaced since is void.
+    fn clock_after(&self, next: &Trusted) -> TrustedClock {
+        let (known, issued_at) = (self.trusted.issued_at().unwrap_or_default(), next.issued_at().unwrap_or_default());
+        let up = clock::since_boot();
+        match issued_at.cmp(&known) {
+            std::cmp::Ordering::Equal => self.clock,
+            std::cmp::Ordering::Greater => self.clock.learn(issued_at, up),
+            std::cmp::Ordering::Less => TrustedClock::arrived(issued_at, up),
+        }
     }
 
     /// What complete metadata says; `None` before the first refresh.
@@ -96,9 +165,7 @@ impl Trust {
 
     /// The trusted clock; `None` when there is no time to trust.
     pub fn now(&self) -> Option<Timestamp> {
-        let system = clock::timestamp();
-        let Some(issued_at) = self.trusted.issued_at() else { return Some(system) };
-        trusted_now(system, issued_at, self.since_arrival())
+        self.clock.now(clock::timestamp(), clock::since_boot())
     }
 
     /// How old the metadata is.
@@ -109,18 +176,34 @@ impl Trust {
         }
     }
 
-    fn since_arrival(&self) -> Option<Duration> {
-        self.arrived.map(|arrived| clock::now().saturating_duration_since(arrived))
-    }
-
     /// A clock that is behind must not make an old file look valid.
     fn now_for_checks(&self) -> Timestamp {
         let system = clock::timestamp();
-        self.trusted.issued_at().map_or(system, |issued_at| system.max(issued_at))
+        self.now().unwrap_or_else(|| self.trusted.issued_at().map_or(system, |issued_at| system.max(issued_at)))
     }
 
     fn check_profile(&self, trusted: &Trusted) -> Result<(), TrustError> {
         let is_dev = trusted.repository_profile() == RepositoryProfile::Dev;
         if is_dev && !self.accepts_dev_root { Err(TrustError::DevRoot) } else { Ok(()) }
     }
+}
+
+/// What an earlier process of the same boot knew of the time. The wall clock itself is never stored.
+#[derive(Serialize, Deserialize)]
+struct StoredClock {
+    boot: String,
+    floor: Timestamp,
+    up_ms: u64,
+}
+
+fn store_clock(store: &StateStore, clock: TrustedClock) -> Result<(), StateError> {
+    let (Some((floor, up)), Some(boot)) = (clock.to_store(), clock::boot_id()) else { return Ok(()) };
+    let stored = StoredClock { boot, floor, up_ms: u64::try_from(up.as_millis()).unwrap_or(u64::MAX) };
+    store.put(CLOCK, &serde_json::to_vec(&stored).expect("a clock is text and numbers"))
+}
+
+fn stored_clock(store: &StateStore) -> Result<Option<(Timestamp, Duration)>, StateError> {
+    let stored = store.get(CLOCK)?.and_then(|bytes| serde_json::from_slice::<StoredClock>(&bytes).ok());
+    let stored = stored.filter(|stored| Some(&stored.boot) == clock::boot_id().as_ref());
+    Ok(stored.map(|stored| (stored.floor, Duration::from_millis(stored.up_ms))))
 }

@@ -84,9 +84,7 @@ pub fn lift(data: &Path) -> Result<Option<Hold>, HoldError> {
     check_ours(data)?;
     let hold = read(data);
     match std::fs::remove_file(file(data)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(HoldError::Folder { path: file(data), source: error })
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(HoldError::Folder { path: file(data), source: error }),
         _ => Ok(hold),
     }
 }

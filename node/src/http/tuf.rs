@@ -4,9 +4,9 @@
 use super::NodeHttp;
 use super::content;
 use super::problem::Refusal;
-use crate::gate::check_lease;
+use crate::gate::check_reading;
+use crate::http::caller::Caller;
 use crate::view::NodeView;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures::{Stream, stream};
 use sluice_api::problem::ProblemType;
@@ -33,10 +34,11 @@ pub fn routes() -> Router<NodeHttp> {
 async fn metadata_file(
     State(node): State<NodeHttp>,
     Path(file): Path<String>,
+    Extension(caller): Extension<Caller>,
     method: Method,
 ) -> Result<Response, Refusal> {
     let view = node.view.load();
-    check_lease(&view)?;
+    check_reading(&view, &caller)?;
     let missing = || Refusal::new(ProblemType::NotFound, "the metadata in force has no such file");
     let bytes = view.metadata_files.get(&file).cloned().ok_or_else(missing)?;
     // Only the timestamp changes under its name.
@@ -50,11 +52,12 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 async fn target(State(node): State<NodeHttp>, Path(path): Path<String>, request: Parts) -> Result<Response, Refusal> {
     let (sha256, name) = parse(&path).ok_or_else(not_listed)?;
     let view = node.view.load();
-    if name.as_str().starts_with("patches/") {
+    if name.as_str().starts_with("patches/") && !name.file().starts_with("reinstated-") {
         check_listed(&view, &name, &sha256)?;
         return content::read(node, WantedContent::Sha256(sha256), &request).await;
     }
-    check_lease(&view)?;
+    let caller = *request.extensions.get::<Caller>().expect("the listener says who asks");
+    check_reading(&view, &caller)?;
     let bytes = document(&view, &name, &sha256).ok_or_else(not_listed)?;
     Ok(send(&node, bytes, "application/json", IMMUTABLE, &request.method))
 }
@@ -68,18 +71,29 @@ fn not_listed() -> Refusal {
 fn check_listed(view: &NodeView, name: &TargetName, sha256: &Sha256) -> Result<(), Refusal> {
     let wanted = WantedContent::Sha256(*sha256);
     let is_retracted = view.catalogue.tombstone(wanted).is_some();
+    let is_suspended = view.catalogue.suspension(wanted).is_some();
     let is_listed = || view.catalogue.live_rows(wanted).iter().any(|row| row.target == *name);
-    if is_retracted || is_listed() { Ok(()) } else { Err(not_listed()) }
+    // What is suspended the gate tells, too.
+    if is_retracted || is_suspended || is_listed() { Ok(()) } else { Err(not_listed()) }
 }
 
-/// A document in force, or a tombstone, whose target bytes are its JSON.
+/// A document in force, or a tombstone or reinstatement, whose target bytes are its JSON.
 fn document(view: &NodeView, name: &TargetName, sha256: &Sha256) -> Option<Arc<[u8]>> {
     if let Some(held) = view.documents.get(name) {
         return (held.document.sha256 == *sha256).then(|| Arc::clone(&held.bytes));
     }
-    let serial: u64 = name.as_str().strip_prefix("retractions/")?.parse().ok()?;
-    let tombstone = view.tombstones.iter().find(|tombstone| tombstone.serial == serial)?;
-    let bytes = serde_json::to_vec(tombstone).ok()?;
+    let bytes = match name.as_str().strip_prefix("retractions/") {
+        Some(serial) => {
+            let serial: u64 = serial.parse().ok()?;
+            serde_json::to_vec(view.tombstones.iter().find(|tombstone| tombstone.serial == serial)?).ok()?
+        }
+        None => {
+            let serial: u64 = name.file().strip_prefix("reinstated-")?.parse().ok()?;
+            let ring = name.directory().strip_prefix("patches/")?.parse().ok()?;
+            let found = view.view.reinstatements.get(&ring)?.iter().find(|found| found.serial == serial)?;
+            serde_json::to_vec(found).ok()?
+        }
+    };
     let promised = DocumentRef { length: bytes.len() as u64, sha256: *sha256 };
     verify_document(&promised, &bytes).ok()?;
     Some(bytes.into())

@@ -42,6 +42,7 @@ impl Running {
             gossip: queue,
             poke: Arc::new(Notify::new()),
             fenced: fenced_sender,
+            hold: watch::channel(None).1,
             poll: Duration::from_secs(3_600),
         };
         let stop = stores.stop.clone();
@@ -180,14 +181,17 @@ async fn a_start_with_the_clock_set_back_serves_nothing_until_a_newer_timestamp_
     let running = Running::start(dir.path());
     let stored = running.view.load();
     let set_back = sluice_model::Timestamp::from_millis(stored.issued_at.as_millis() - 1);
-    assert!(!stored.freshness_at(set_back, clock::now()).is_within_lease());
-    assert!(stored.freshness_at(stored.issued_at, clock::now()).is_within_lease(), "the clock is right again");
+    assert!(!stored.freshness_at(set_back, clock::since_boot()).is_within_lease());
+    assert!(stored.freshness_at(stored.issued_at, clock::since_boot()).is_within_lease(), "the clock is right again");
 
     let newer = repository.renew();
     assert_eq!(running.judge(bundle(&newer)).await, Verdict::Accept);
     running.until_version(version(&newer)).await;
     let newer = running.view.load();
-    assert!(newer.freshness_at(set_back, clock::now()).is_within_lease(), "the steady clock counts from its arrival");
+    assert!(
+        newer.freshness_at(set_back, clock::since_boot()).is_within_lease(),
+        "the steady clock counts from its arrival"
+    );
     drop((stored, newer));
     running.close().await;
 }

@@ -11,13 +11,18 @@ use crate::view::{NodeView, Place, SignedDocument};
 use serde::de::DeserializeOwned;
 use sluice_api_client::ClientError;
 use sluice_metadata::{DocumentError, DocumentRef, Trusted, View, ViewError, verify_document};
-use sluice_model::{EndpointRows, SiteName, TargetName, Tombstone};
-use sluice_rollout::gate::Catalogue;
+use sluice_model::{EndpointRows, Reinstatement, SiteName, Suspensions, TargetName, Tombstone};
+use sluice_rollout::TrustedClock;
+use sluice_rollout::gate::{Catalogue, Reinstated};
+use sluice_rollout::suspend::InForce;
 use sluice_state_store::{StateError, StateStore, StoredFile};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
+/// Members that are banned in the whole fleet.
+const BANS: &str = "fleet/bans";
+/// The suspensions in force.
+const SUSPENSIONS: &str = "policy/suspensions";
 /// Prefix of documents among the stored files; then sha256, `/` and the target name.
 const DOCUMENT_PREFIX: &str = "document/";
 
@@ -41,6 +46,9 @@ pub enum AdvanceError {
         /// Why.
         reason: String,
     },
+    /// Retractions that this node has never seen are in an archive that it could not fetch.
+    #[error("{0} holds retractions that are not known here, and it could not be fetched")]
+    ArchiveMissing(TargetName),
     /// The commit was cut off by a panic.
     #[error("the commit ended by panic")]
     Panicked,
@@ -60,11 +68,13 @@ pub enum FetchDocumentError {
     Missing,
 }
 
-/// The documents that a node at `site` and its agents need.
-pub fn document_names(site: &SiteName) -> Vec<TargetName> {
-    let fixed = ["fleet/roster", "fleet/revoked", "fleet/topology", "policy/limits"].map(str::to_owned);
+/// The documents that a node at `site` and its agents need of what `view` names.
+pub fn document_names(view: &View, site: &SiteName) -> Vec<TargetName> {
+    let fixed =
+        ["fleet/roster", "fleet/revoked", BANS, "fleet/topology", "policy/limits", SUSPENSIONS].map(str::to_owned);
     let names = fixed.into_iter().chain([endpoints_document(site)]);
-    names.map(|name| name.parse().expect("the names of our documents are target names")).collect()
+    let names = names.map(|name| name.parse().expect("the names of our documents are target names"));
+    names.chain(view.archives.iter().map(|archive| archive.target.clone())).collect()
 }
 
 fn endpoints_document(site: &SiteName) -> String {
@@ -73,7 +83,7 @@ fn endpoints_document(site: &SiteName) -> String {
 
 /// Whether every document that `view` names for `site` is among `documents` as signed.
 pub fn is_current(view: &View, site: &SiteName, documents: &Documents) -> bool {
-    document_names(site).iter().all(|name| match view.documents.get(name) {
+    document_names(view, site).iter().all(|name| match view.documents.get(name) {
         Some(wanted) => documents.get(name).is_some_and(|held| held.document == *wanted),
         None => true,
     })
@@ -82,7 +92,7 @@ pub fn is_current(view: &View, site: &SiteName, documents: &Documents) -> bool {
 /// Fetches what `view` names and `known` does not hold. One that cannot be had is logged and left as it was known.
 pub async fn fetch_documents(view: &View, site: &SiteName, known: &Documents, origin: &Origin) -> Documents {
     let mut documents = Documents::new();
-    for name in document_names(site) {
+    for name in document_names(view, site) {
         let Some(wanted) = view.documents.get(&name) else { continue };
         let held = known.get(&name);
         if let Some(held) = held.filter(|held| held.document == *wanted) {
@@ -118,7 +128,7 @@ async fn fetch_document(
 /// The documents for `view`: from `fresh` where it has the form that is signed, else from `known`.
 pub fn merge_documents(view: &View, site: &SiteName, known: &Documents, fresh: &Documents) -> Documents {
     let mut merged = Documents::new();
-    for name in document_names(site) {
+    for name in document_names(view, site) {
         let Some(wanted) = view.documents.get(&name) else { continue };
         let is_wanted = |held: &&SignedDocument| held.document == *wanted;
         let best = fresh.get(&name).filter(is_wanted).or_else(|| known.get(&name));
@@ -134,32 +144,64 @@ pub fn build(
     trusted: Trusted,
     documents: Documents,
     tombstones: &[Tombstone],
-    arrived_at: Option<Instant>,
+    clock: TrustedClock,
 ) -> Result<NodeView, AdvanceError> {
     let view = View::of(&trusted)?;
     for ignored in &view.ignored {
         tracing::warn!(role = %ignored.role, target = ignored.target, reason = ignored.reason, "a signed row has no effect");
     }
-    let tombstones = unite(tombstones, &view.tombstones);
+    let mut listed = archived(&view, &documents, tombstones)?;
+    listed.extend(view.tombstones.iter().cloned());
+    let tombstones = unite(tombstones, &listed);
     let endpoints: TargetName = endpoints_document(&place.site).parse().expect("a target name");
     let no_endpoints = EndpointRows { schema: 1, site: place.site.clone(), endpoints: Vec::new() };
+    let suspensions: Suspensions = read(&documents, SUSPENSIONS)?.unwrap_or_default();
+    let suspensions = InForce::at(&suspensions, &place.site);
     Ok(NodeView {
         key: place.key,
         site: place.site.clone(),
         roster: read(&documents, "fleet/roster")?.unwrap_or_default(),
+        bans: read(&documents, BANS)?.unwrap_or_default(),
         limits: read(&documents, "policy/limits")?.unwrap_or_default(),
         endpoints: read(&documents, endpoints.as_str())?.unwrap_or(no_endpoints),
-        catalogue: Catalogue::new(&view.releases, &tombstones),
+        catalogue: Catalogue::of(&view.releases, &tombstones, &reinstated(&view), suspensions),
         tombstones,
         metadata_files: trusted.files().into_iter().collect(),
         documents,
         issued_at: view.issued_at,
         lease_until: view.lease_until,
         timestamp_version: view.timestamp_version,
-        arrived_at,
+        clock,
+        hold: None,
         trusted,
         view,
     })
+}
+
+fn reinstated(view: &View) -> Reinstated {
+    let serials = |reinstatements: &Vec<Reinstatement>| reinstatements.iter().map(|found| found.serial).collect();
+    view.reinstatements.iter().map(|(ring, found)| (ring.clone(), serials(found))).collect()
+}
+
+/// The tombstones in archives. An archive whose bytes could not be fetched is needed only by who has not seen what it
+/// holds; without it nothing is known of that, and the metadata is not taken up.
+fn archived(view: &View, documents: &Documents, known: &[Tombstone]) -> Result<Vec<Tombstone>, AdvanceError> {
+    let mut found = Vec::new();
+    for archive in &view.archives {
+        let held = documents.get(&archive.target).filter(|held| held.document == archive.document);
+        match held.map(|held| archive.read(&held.bytes)) {
+            Some(Ok(tombstones)) => found.extend(tombstones),
+            Some(Err(error)) => {
+                return Err(AdvanceError::Document { name: archive.target.clone(), reason: error.to_string() });
+            }
+            None if archive.is_covered_by(known) => {
+                let range = archive.first..=archive.last;
+                found.extend(known.iter().filter(|tombstone| range.contains(&tombstone.serial)).cloned());
+            }
+            None => return Err(AdvanceError::ArchiveMissing(archive.target.clone())),
+        }
+    }
+    Ok(found)
 }
 
 fn read<T: DeserializeOwned>(documents: &Documents, name: &str) -> Result<Option<T>, AdvanceError> {
@@ -170,21 +212,28 @@ fn read<T: DeserializeOwned>(documents: &Documents, name: &str) -> Result<Option
         .map_err(|error| AdvanceError::Document { name, reason: error.to_string() })
 }
 
-/// Every tombstone of both, by serial. One that only `known` has is an alarm: somebody signed retractions away.
+/// Every tombstone of both, by serial. One that only `known` has is an alarm: somebody signed retractions away. Of one
+/// that was folded into an archive the words are kept here.
 fn unite(known: &[Tombstone], listed: &[Tombstone]) -> Vec<Tombstone> {
-    let mut all = listed.to_vec();
+    let mut all: Vec<Tombstone> =
+        listed.iter().filter(|other| !known.iter().any(|old| is_same(old, other))).cloned().collect();
     for tombstone in known {
-        if !listed.contains(tombstone) {
+        if !listed.iter().any(|other| is_same(tombstone, other)) {
             tracing::error!(
                 serial = tombstone.serial,
                 patch = %tombstone.patch,
                 "ALARM: the metadata no longer lists a known retraction; it stays blocked here"
             );
-            all.push(tombstone.clone());
         }
+        all.push(tombstone.clone());
     }
     all.sort_by_key(|tombstone| tombstone.serial);
     all
+}
+
+/// Whether both block the same under the same serial.
+fn is_same(one: &Tombstone, other: &Tombstone) -> bool {
+    one.serial == other.serial && one.content == other.content && one.patch == other.patch
 }
 
 /// Makes the files, documents and tombstones of `view` durable, in one transaction.
@@ -246,6 +295,7 @@ mod tests {
             reason: "bad".into(),
             by: "ann".parse().unwrap(),
             at: Timestamp::from_millis(1),
+            approved: Default::default(),
         }
     }
 

@@ -16,6 +16,7 @@ use sluice_api_client::{
 use sluice_identity::{DeviceKey, KeyFileError};
 use sluice_metadata::{Trusted, View};
 use sluice_model::{MemberAddresses, SiteName};
+use sluice_rollout::TrustedClock;
 use sluice_state_store::{StateError, StateStore};
 use sluice_telemetry::metrics::Metrics;
 use sluice_transport::Throttle;
@@ -168,7 +169,7 @@ async fn take_first_view(
         trusted = origin.ask(|client| async move { refresh(from, &client, now).await }).await?.trusted;
         let view = View::of(&trusted).map_err(AdvanceError::from)?;
         let documents = advance::fetch_documents(&view, &place.site, &Default::default(), origin).await;
-        let view = advance::build(place, trusted.clone(), documents, &[], None)?;
+        let view = advance::build(place, trusted.clone(), documents, &[], first_clock(&trusted))?;
         if view.roster.member(&place.key).is_some() {
             advance::commit(store, &view).await?;
             return Ok(());
@@ -178,6 +179,10 @@ async fn take_first_view(
         }
         tokio::time::sleep(ROSTER_POLL).await;
     }
+}
+
+fn first_clock(trusted: &Trusted) -> TrustedClock {
+    TrustedClock::loaded(trusted.issued_at().unwrap_or_default())
 }
 
 /// Refusals of the token in words of their own; everything else with its chain.

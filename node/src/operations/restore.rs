@@ -1,13 +1,18 @@
 //! Brings back what an earlier run stored: the node's place, its metadata, every tombstone.
 
 use super::advance::{self, AdvanceError};
+use crate::clock;
 use crate::view::{NodeView, Place};
+use serde::{Deserialize, Serialize};
 use sluice_metadata::{MetadataError, Profile, Trusted};
-use sluice_model::MemberKey;
+use sluice_model::{MemberKey, Timestamp};
+use sluice_rollout::TrustedClock;
 use sluice_state_store::{StateError, StateStore};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 const SITE: &str = "site";
+const CLOCK: &str = "trusted_clock";
 const ORIGIN_ADDRESSES: &str = "origin_addresses";
 
 /// Why a node cannot start from its folder.
@@ -62,5 +67,31 @@ pub fn restore(store: &StateStore, place: &Place) -> Result<NodeView, RestoreErr
         return Err(RestoreError::NotJoined);
     }
     let trusted = Trusted::restore(&files, Profile::Strict, &store.floor()?)?;
-    Ok(advance::build(place, trusted, documents, &store.tombstones()?, None)?)
+    let issued_at = trusted.issued_at().unwrap_or_default();
+    let clock = match stored_clock(store)? {
+        Some(stored) => TrustedClock::restored(issued_at, stored, clock::since_boot()),
+        None => TrustedClock::loaded(issued_at),
+    };
+    Ok(advance::build(place, trusted, documents, &store.tombstones()?, clock)?)
+}
+
+/// What an earlier process of the same boot knew of the time. The wall clock itself is never stored.
+#[derive(Serialize, Deserialize)]
+struct StoredClock {
+    boot: String,
+    floor: Timestamp,
+    up_ms: u64,
+}
+
+/// Keeps what is known of the time for the next process of this boot.
+pub fn store_clock(store: &StateStore, clock: TrustedClock) -> Result<(), StateError> {
+    let (Some((floor, up)), Some(boot)) = (clock.to_store(), clock::boot_id()) else { return Ok(()) };
+    let stored = StoredClock { boot, floor, up_ms: u64::try_from(up.as_millis()).unwrap_or(u64::MAX) };
+    store.put(CLOCK, &serde_json::to_vec(&stored).expect("a clock is text and numbers"))
+}
+
+fn stored_clock(store: &StateStore) -> Result<Option<(Timestamp, Duration)>, StateError> {
+    let stored = store.get(CLOCK)?.and_then(|bytes| serde_json::from_slice::<StoredClock>(&bytes).ok());
+    let stored = stored.filter(|stored| Some(&stored.boot) == clock::boot_id().as_ref());
+    Ok(stored.map(|stored| (stored.floor, Duration::from_millis(stored.up_ms))))
 }

@@ -163,6 +163,7 @@ impl World {
             reason: "breaks boot".into(),
             by: "bob".parse().unwrap(),
             at: Timestamp::from_millis(1),
+            approved: Default::default(),
         });
         self.commit();
     }
@@ -377,20 +378,26 @@ async fn outcomes(State(state): State<Arc<NodeState>>, body: Bytes) -> Response 
         for envelope in batch.reports {
             let payload = STANDARD.decode(&envelope.payload).unwrap();
             let report: OutcomeReport = serde_json::from_slice(&payload).unwrap();
-            let bytes = SignedAcknowledgement::signed_bytes(&report.endpoint, report.epoch, report.seq);
-            published.acknowledgements = vec![SignedAcknowledgement {
-                endpoint: report.endpoint,
-                epoch: report.epoch,
-                seq: report.seq,
-                signer: state.origin.public(),
-                signature: hex::encode(state.origin.signer().sign_purpose("ack", &bytes)),
-            }];
+            published.acknowledgements = vec![acknowledge(&state.origin, &report)];
             if !published.reports.contains(&report) {
                 published.reports.push(report);
             }
         }
     }
     format!("{{\"stored\": {stored}}}").into_response()
+}
+
+fn acknowledge(origin: &DeviceKey, report: &OutcomeReport) -> SignedAcknowledgement {
+    let mut ack = SignedAcknowledgement {
+        endpoint: report.endpoint,
+        epoch: report.epoch,
+        seq: report.seq,
+        at: crate::clock::timestamp(),
+        signer: origin.public(),
+        signature: String::new(),
+    };
+    ack.signature = hex::encode(origin.signer().sign_purpose("ack", &ack.signed_bytes()));
+    ack
 }
 
 async fn acknowledgements(State(state): State<Arc<NodeState>>) -> Response {
@@ -403,6 +410,7 @@ async fn enrol(State(_): State<Arc<NodeState>>, _: Bytes) -> Response {
         site: SITE.parse().unwrap(),
         ring: Some("pilot".parse().unwrap()),
         floor: vec![("timestamp".into(), 2), ("fleet".into(), 2)],
+        epoch: 1,
     };
     json(&answer).into_response()
 }

@@ -95,7 +95,7 @@ impl Machine {
 
     async fn apply(&self, set: &PatchSet, files: &[PathBuf], back: &[ReleasedArtifact], leftovers: &[&str]) -> Applied {
         let stop = CancellationToken::new();
-        let fetcher = Fetcher { nodes: &[], shelf: &self.shelf, purpose: Purpose::Ordinary, stop: &stop };
+        let fetcher = Fetcher { nodes: &[], shelf: &self.shelf, purpose: Purpose::Ordinary, data: None, stop: &stop };
         let transaction = Transaction { dpkg: &self.dpkg, store: &self.store, fetcher: &fetcher, ways_back: back };
         let leftovers: Vec<PackageName> = leftovers.iter().map(|name| name.parse().unwrap()).collect();
         let applied = transaction.apply(set, files, &leftovers).await.unwrap();

@@ -349,6 +349,7 @@ impl Laboratory {
             key,
             view: View::of(&trusted).unwrap(),
             roster: self.roster(&site),
+            bans: Default::default(),
             limits: Limits { sites: BTreeMap::from([(site.clone(), limits)]), ..Limits::default() },
             endpoints: EndpointRows { schema: 1, site: site.clone(), endpoints: Vec::new() },
             catalogue: Catalogue::new(&releases, &tombstones),
@@ -358,7 +359,8 @@ impl Laboratory {
             issued_at: trusted.issued_at().unwrap(),
             lease_until: trusted.lease_until().unwrap(),
             timestamp_version: 1,
-            arrived_at: Some(clock::now()),
+            clock: sluice_rollout::TrustedClock::arrived(trusted.issued_at().unwrap(), clock::since_boot()),
+            hold: None,
             trusted,
             site,
         }
@@ -386,6 +388,7 @@ impl Laboratory {
             reason: "test".into(),
             by: "rita".parse().unwrap(),
             at: clock::timestamp(),
+            approved: Default::default(),
         }
     }
 }

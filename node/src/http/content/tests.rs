@@ -89,6 +89,7 @@ impl Artifact {
             reason: "it breaks printing".into(),
             by: "rita".parse().unwrap(),
             at: APPROVED_AT,
+            approved: Default::default(),
         }
     }
 
