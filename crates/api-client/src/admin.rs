@@ -188,8 +188,44 @@ impl AdminClient {
         &self,
         patch: &PatchRef,
         retraction: &form::NewRetraction,
-    ) -> Result<form::Retraction, ClientError> {
+    ) -> Result<form::Asked<form::Retraction>, ClientError> {
         self.send(Method::POST, &patch_path(patch, "/retraction"), retraction).await
+    }
+
+    /// What retracting would do.
+    pub async fn retraction_plan(
+        &self,
+        patch: &PatchRef,
+        scope: &form::RetractionScope,
+    ) -> Result<form::RetractionPlan, ClientError> {
+        self.send(Method::POST, &patch_path(patch, "/retraction-plan"), scope).await
+    }
+
+    /// Reinstates a retracted patch in one ring, when this is the second person who asks.
+    pub async fn reinstate(
+        &self,
+        reinstatement: &form::NewReinstatement,
+    ) -> Result<form::Asked<form::Patch>, ClientError> {
+        self.send(Method::POST, "/reinstatements", reinstatement).await
+    }
+
+    /// Every suspension in force.
+    pub async fn suspensions(&self) -> Result<form::Suspensions, ClientError> {
+        self.get("/suspensions").await
+    }
+
+    /// Suspends.
+    pub async fn suspend(&self, suspension: &form::NewSuspension) -> Result<form::Suspension, ClientError> {
+        self.send(Method::POST, "/suspensions", suspension).await
+    }
+
+    /// Lifts a suspension, when this is the second person who asks.
+    pub async fn lift_suspension(
+        &self,
+        id: u64,
+        lift: &form::NewLift,
+    ) -> Result<form::Asked<form::Suspension>, ClientError> {
+        self.send(Method::POST, &format!("/suspensions/{id}/lift"), lift).await
     }
 
     /// Every retraction, newest first.

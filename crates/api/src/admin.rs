@@ -357,6 +357,16 @@ pub struct NewReinstatement {
     pub reason: String,
 }
 
+/// The answer to what may need two people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Asked<T> {
+    /// Done (200).
+    Done(T),
+    /// Not yet (202).
+    Waiting(WaitingRequest),
+}
+
 /// Nothing happened yet: another person must ask for the same.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]

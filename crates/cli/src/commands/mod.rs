@@ -18,6 +18,7 @@ mod revoke;
 mod ring;
 mod site;
 mod status;
+mod suspensions;
 mod token;
 mod tuf_client;
 mod whoami;
@@ -44,6 +45,12 @@ pub enum Command {
     Approve(approve::Approve),
     /// Retract a patch everywhere, by content.
     Retract(retract::Retract),
+    /// Take a retraction back in one ring; two people.
+    Reinstate(retract::Reinstate),
+    /// Stop a patch, a package or everything, for the fleet or one site.
+    Suspend(suspensions::Suspend),
+    /// Show suspensions, and lift them.
+    Suspensions(suspensions::Suspensions),
     /// Show retractions and how far they have come.
     Retractions(retractions::Retractions),
     /// List patches, or show one.
@@ -89,6 +96,9 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
         Command::Publish(command) => command.run(&client()?, output).await,
         Command::Approve(command) => command.run(&client()?, output).await,
         Command::Retract(command) => command.run(&client()?, output).await,
+        Command::Reinstate(command) => command.run(&client()?, output).await,
+        Command::Suspend(command) => command.run(&client()?, output).await,
+        Command::Suspensions(command) => command.run(&client()?, output).await,
         Command::Retractions(command) => command.run(&client()?, output).await,
         Command::Patches(command) => command.run(&client()?, output).await,
         Command::Site(command) => command.run(&client()?, output).await,

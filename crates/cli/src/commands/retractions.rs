@@ -54,19 +54,26 @@ impl Report for Answer {
 }
 
 fn fenced(retraction: &Retraction) -> String {
-    let fenced = retraction.nodes_fenced.len();
-    format!("{fenced} of {}", fenced + retraction.nodes_waiting.len())
+    format!("{} of {}", retraction.nodes.fenced, retraction.nodes.total)
 }
 
 impl Report for Retraction {
     fn text(&self, now: Timestamp) -> String {
+        let nodes = &self.nodes;
         let waiting = match self.nodes_waiting.is_empty() {
             true => "none".to_owned(),
             false => format!(
-                "{}; they serve nothing after their lease ends, {}",
+                "{} ({} connected, {} offline, {} with an expired lease, {} never seen)",
                 units::list(self.nodes_waiting.iter().map(|key| key.short())),
-                units::relative(self.blocked_at_the_latest, now),
+                nodes.connected,
+                nodes.offline,
+                nodes.expired,
+                nodes.never_seen,
             ),
+        };
+        let blocked = match nodes.connected + nodes.offline {
+            0 => "blocked everywhere".to_owned(),
+            _ => format!("{} ({})", self.blocked_at_the_latest, units::relative(self.blocked_at_the_latest, now)),
         };
         let last = self.nodes_fenced.iter().map(|node| node.at).max();
         let fenced = match last {
@@ -81,6 +88,7 @@ impl Report for Retraction {
             ("sha256", units::list(&self.sha256)),
             ("nodes fenced", fenced),
             ("nodes waiting", waiting),
+            ("blocked at the latest", blocked),
             ("still installed", units::list(self.endpoints_installed.iter().map(|id| id.short()))),
             ("rolled back", units::list(self.endpoints_rolled_back.iter().map(|id| id.short()))),
         ])
@@ -91,7 +99,7 @@ impl Report for Retraction {
 mod tests {
     use super::*;
     use expect_test::expect;
-    use sluice_api::admin::FencedNode;
+    use sluice_api::admin::{FencedNode, RetractionNodes};
     use sluice_model::{EndpointId, MemberKey, Sha256};
 
     #[test]
@@ -110,6 +118,7 @@ mod tests {
                 at: Timestamp::from_millis(1_000_640),
             }],
             nodes_waiting: vec![MemberKey::from_bytes([3; 32])],
+            nodes: RetractionNodes { fenced: 1, offline: 1, total: 2, ..RetractionNodes::default() },
             blocked_at_the_latest: Timestamp::from_millis(8_200_000),
             endpoints_installed: vec![],
             endpoints_rolled_back: vec![EndpointId::from_bytes([4; 32])],
