@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use sluice_metadata::{DocumentRef, Trusted, View, read_document};
+use sluice_metadata::{DocumentRef, Duty, Trusted, View, read_document};
 use sluice_model::{
     ArtifactId, EndpointId, EndpointRow, EndpointRows, Limits, ManifestId, MemberKey, ReleasedArtifact, Revoked,
-    Roster, Sha256, SiteName, TargetName, Topology,
+    RingName, Roster, Sha256, SiteName, Suspensions, TargetName, Tombstone, Topology,
 };
-use sluice_rollout::{Catalogue, WantedContent};
+use sluice_rollout::{Catalogue, InForce, Reinstated, Tombstones, WantedContent};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -17,10 +17,14 @@ use crate::operations::Failure;
 pub const ROSTER: &str = "fleet/roster";
 /// Name of the document of revoked keys.
 pub const REVOKED: &str = "fleet/revoked";
+/// Name of the document of banned members.
+pub const BANS: &str = "fleet/bans";
 /// Name of the topology document.
 pub const TOPOLOGY: &str = "fleet/topology";
 /// Name of the limits document.
 pub const LIMITS: &str = "policy/limits";
+/// Name of the document of suspensions.
+pub const SUSPENSIONS: &str = "policy/suspensions";
 /// The documents of endpoints begin with this; the site follows.
 pub const ENDPOINTS_PREFIX: &str = "fleet/endpoints-";
 
@@ -31,6 +35,8 @@ type EndpointIndex = HashMap<EndpointId, usize>;
 pub struct Served {
     /// What the metadata says.
     pub view: View,
+    /// Who signs which role until when, soonest first.
+    pub duties: Vec<Duty>,
     /// Every current metadata file by name.
     pub files: BTreeMap<String, Bytes>,
     /// Bytes of every document that `view.documents` names.
@@ -43,6 +49,10 @@ pub struct Served {
     pub topology: Arc<Topology>,
     /// `policy/limits`.
     pub limits: Arc<Limits>,
+    /// `policy/suspensions`.
+    pub suspensions: Arc<Suspensions>,
+    /// Every tombstone, archived ones too, by serial.
+    pub tombstones: Arc<Vec<Tombstone>>,
     /// `fleet/endpoints-<site>` by site.
     pub endpoints: BTreeMap<SiteName, Arc<EndpointRows>>,
     endpoint_index: BTreeMap<SiteName, Arc<EndpointIndex>>,
@@ -78,12 +88,16 @@ impl Served {
             endpoints.insert(site.clone(), rows);
             endpoint_index.insert(site, index);
         }
+        let duties = sluice_metadata::duties(trusted);
         let mut served = Self {
+            duties: duties.map_err(|error| Failure::broken("reading who signs which role", error))?,
             files: trusted.files().into_iter().map(|(name, bytes)| (name, Bytes::from_owner(bytes))).collect(),
             roster: parser.document(ROSTER, |before| &before.roster)?,
             revoked: parser.document(REVOKED, |before| &before.revoked)?,
             topology: parser.document(TOPOLOGY, |before| &before.topology)?,
             limits: parser.document(LIMITS, |before| &before.limits)?,
+            suspensions: parser.document(SUSPENSIONS, |before| &before.suspensions)?,
+            tombstones: Arc::new(all_tombstones(&view, &documents)?),
             view,
             documents,
             endpoints,
@@ -98,15 +112,28 @@ impl Served {
     }
 
     fn index(&mut self) {
-        for tombstone in &self.view.tombstones {
+        for tombstone in self.tombstones.iter() {
             for content in &tombstone.content {
                 self.retracted.entry(content.sha256).or_insert(tombstone.serial);
                 self.retracted_blake3.entry(content.blake3).or_insert(tombstone.serial);
             }
         }
-        self.catalogue = Catalogue::new(&self.view.releases, &self.view.tombstones);
+        let suspensions = InForce::fleet_wide(&self.suspensions);
+        self.catalogue = Catalogue::of(&self.view.releases, &self.tombstones, &self.reinstated(), suspensions);
         let manifests = self.catalogue.live_artifacts().map(|row| (row.custom.manifest.blake3, row.custom.blake3));
         self.live_manifests = manifests.collect();
+    }
+
+    /// Serials that each ring lifted for itself.
+    fn reinstated(&self) -> Reinstated {
+        let rings = self.view.reinstatements.iter();
+        rings.map(|(ring, found)| (ring.clone(), found.iter().map(|found| found.serial).collect())).collect()
+    }
+
+    /// The tombstones that count in a ring.
+    pub fn tombstones_in(&self, ring: &RingName) -> Tombstones {
+        let reinstated = self.view.reinstatements.get(ring).into_iter().flatten();
+        self.catalogue.tombstones().lifting(reinstated.map(|found| found.serial))
     }
 
     /// An artifact that a release role lists and no tombstone names.
@@ -119,13 +146,15 @@ impl Served {
         self.live_manifests.get(manifest).copied()
     }
 
-    /// The serial of the tombstone that blocks this content.
+    /// The serial of the tombstone that blocks this content in every ring.
     pub fn retracted_by(&self, sha256: &Sha256) -> Option<u64> {
+        self.catalogue.tombstone(WantedContent::Sha256(*sha256))?;
         self.retracted.get(sha256).copied()
     }
 
     /// The serial of the tombstone that blocks this artifact.
     pub fn artifact_retracted_by(&self, artifact: &ArtifactId) -> Option<u64> {
+        self.catalogue.tombstone(WantedContent::Blake3(*artifact))?;
         self.retracted_blake3.get(artifact).copied()
     }
 
@@ -143,6 +172,18 @@ impl Served {
 }
 
 /// Reads documents, or takes over what was read before of the same bytes.
+/// Listed ones, and those in archives.
+fn all_tombstones(view: &View, documents: &BTreeMap<TargetName, Bytes>) -> Result<Vec<Tombstone>, Failure> {
+    let mut all = Vec::new();
+    for archive in &view.archives {
+        let bytes = documents.get(&archive.target).map_or(&[][..], |bytes| bytes);
+        let read = archive.read(bytes).map_err(|error| Failure::broken("reading an archive of retractions", error))?;
+        all.extend(read);
+    }
+    all.extend(view.tombstones.iter().cloned());
+    Ok(all)
+}
+
 struct Parser<'a> {
     view: &'a View,
     documents: &'a BTreeMap<TargetName, Bytes>,

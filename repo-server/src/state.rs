@@ -8,18 +8,18 @@ use crate::node_board::NodeBoard;
 use crate::operations::audited::RefusalBudget;
 use crate::operations::upload::BusyUploads;
 use crate::overlay_links::LinkTable;
+use crate::quotas::Quotas;
 use crate::served::Served;
 use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::ContentStore;
-use sluice_identity::{DeviceKey, endpoint_id_of};
-use sluice_model::{ArtifactId, MemberKey, Sha256};
+use sluice_identity::{DeviceKey, InternalCa, endpoint_id_of};
+use sluice_model::{MemberKey, Sha256};
 use sluice_repo_store::Store;
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// State of handlers: `State<Shared>`.
@@ -33,6 +33,8 @@ pub struct App {
     pub authority: Authority,
     /// Key of this origin: TLS, overlay, acknowledgements.
     pub device_key: DeviceKey,
+    /// Signs the certificates of the HTTPS listener.
+    pub ca: InternalCa,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
     /// The gauges among them.
@@ -45,8 +47,6 @@ pub struct App {
     pub data: PathBuf,
     /// Artifacts: every one whole.
     pub content: ContentStore,
-    /// Retracted artifacts whose bytes are to leave the disk.
-    pub retired: mpsc::Sender<ArtifactId>,
     /// Held while a publication cuts and records its files.
     pub publishing: tokio::sync::Mutex<()>,
     /// The way to each site.
@@ -57,6 +57,8 @@ pub struct App {
     pub compliance: ComplianceStore,
     /// What nodes say of themselves.
     pub board: NodeBoard,
+    /// How many requests people may make.
+    pub quotas: Quotas,
     /// How many refusals may still be written to the audit log.
     pub refusals: RefusalBudget,
     /// Uploads in use by a request.
@@ -72,6 +74,8 @@ pub struct App {
 pub struct Listening {
     /// Plain HTTP.
     pub http: SocketAddr,
+    /// HTTPS with certificates of the internal CA.
+    pub https: SocketAddr,
     /// TLS with raw keys.
     pub device: SocketAddr,
     /// libp2p over TCP.

@@ -1,7 +1,8 @@
 //! Every route of the admin API below `/v1`, each with its action.
 
 use super::{
-    Route, audit, compliance, endpoints, nodes, outcomes, patches, retractions, sites, status, tokens, uploads,
+    Route, audit, bans, ceremonies, compliance, endpoints, nodes, outcomes, patches, retractions, sites, status,
+    suspensions, tokens, uploads,
 };
 
 /// All of them; [`super::router`] puts each behind its guard.
@@ -11,9 +12,12 @@ pub fn routes() -> Vec<Route> {
     routes.extend(uploads::routes());
     routes.extend(patches::routes());
     routes.extend(retractions::routes());
+    routes.extend(suspensions::routes());
     routes.extend(sites::routes());
     routes.extend(tokens::routes());
+    routes.extend(ceremonies::routes());
     routes.extend(nodes::routes());
+    routes.extend(bans::routes());
     routes.extend(endpoints::routes());
     routes.extend(outcomes::routes());
     routes.extend(compliance::routes());

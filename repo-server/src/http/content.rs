@@ -114,6 +114,10 @@ fn admit(app: &App, wanted: WantedContent, request: &Request) -> Result<Released
             let detail = format!("only these rings have this content: {rings}; your network's rings do not");
             Err(Failure::refused(ProblemType::RingClosed, detail))
         }
+        Verdict::Suspended(suspension) => Err(Failure::refused(
+            ProblemType::Suspended,
+            format!("suspension {} ({}) stops it until two people lift it", suspension.id, suspension.reason),
+        )),
         Verdict::Retracted(tombstone) => Err(Failure::refused(
             ProblemType::Retracted,
             format!(
@@ -132,7 +136,7 @@ fn rings_of(app: &App, request: &Request) -> Result<Vec<RingName>, Failure> {
     let served = app.served();
     let remote = request.extensions().get::<Remote>().copied();
     if request.headers().contains_key(header::AUTHORIZATION) {
-        authenticate(app, request.headers(), remote)?;
+        authenticate(app, request.headers(), remote, request.extensions().get().copied())?;
         return Ok(served.view.rings.clone());
     }
     Ok(remote.map_or_else(Vec::new, |Remote(address)| served.limits.plain_rings_for(address.ip()).to_vec()))

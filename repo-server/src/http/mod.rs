@@ -3,6 +3,9 @@
 mod admin;
 mod audit;
 mod authenticate;
+mod authority;
+mod bans;
+mod ceremonies;
 mod compliance;
 pub mod content;
 mod csv_table;
@@ -10,6 +13,7 @@ pub mod device;
 mod endpoints;
 pub mod extract;
 mod health;
+mod log;
 mod nodes;
 mod openapi;
 mod outcomes;
@@ -22,11 +26,12 @@ mod router;
 pub mod serve;
 mod sites;
 pub mod status;
+mod suspensions;
 mod tokens;
 mod tuf;
 mod uploads;
 
-pub use authenticate::{DeviceCaller, Remote};
+pub use authenticate::{DeviceCaller, Encrypted, Remote};
 pub use openapi::openapi;
 pub use route::{Route, narrow_route, route};
 #[cfg(test)]

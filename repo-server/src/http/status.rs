@@ -47,7 +47,7 @@ async fn status(State(app): State<Shared>) -> Result<axum::Json<Status>, Failure
         issued_at: served.view.issued_at,
         lease_until: served.view.lease_until,
         patches: app.store.read(patches::count)?,
-        retractions: served.view.tombstones.len() as u64,
+        retractions: served.tombstones.len() as u64,
         sites: served.topology.sites.len() as u64,
         nodes: nodes.count() as u64,
         nodes_connected: connected as u64,

@@ -55,7 +55,7 @@ async fn target(
 ) -> Result<Response, Failure> {
     let missing = || Failure::refused(ProblemType::NotFound, "no signed role lists this target".to_owned());
     let (sha256, name) = parse(&path).ok_or_else(missing)?;
-    if name.as_str().starts_with("patches/") {
+    if name.as_str().starts_with("patches/") && !name.file().starts_with("reinstated-") {
         return content::send_target(&app, &name, &sha256, &request);
     }
     let served = app.served();

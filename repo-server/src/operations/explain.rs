@@ -4,17 +4,20 @@
 //! both know the same, both say the same words.
 
 use crate::clock;
-use crate::operations::{Failure, compliance, endpoints};
+use crate::operations::{Failure, compliance, endpoints, quarantine};
 use crate::served::Served;
 use crate::state::App;
 use sluice_api::admin::Explanation;
 use sluice_compliance::{FailureClass, OutcomeKind, OutcomeReport, Standing, is_heard};
 use sluice_compliance_store::{ComplianceStore, Heard, Outcome, OutcomeFilter, StoreError};
-use sluice_model::{EndpointId, EndpointState, PackageName, PatchName, PatchRef, RingName, Timestamp, Tombstone};
+use sluice_model::{
+    EndpointId, EndpointState, PackageName, PatchName, PatchRef, RingName, SiteName, Timestamp, Tombstone,
+};
 use sluice_repo_store::members::EndpointRecord;
 use sluice_rollout::decide::RetryPolicy;
-use sluice_rollout::{Attempt, Facts, Freshness, Installed, Memory, Offers, Tombstones, decide};
+use sluice_rollout::{Attempt, Facts, Freshness, InForce, Installed, Memory, Offers, decide};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Reports about one patch that are looked at for failures in a row.
 const ATTEMPTS_MAX: usize = 100;
@@ -24,8 +27,8 @@ pub async fn run(app: &App, id: EndpointId) -> Result<Explanation, Failure> {
     let record = app.store.look(move |tx| endpoints::find(tx, &id)).await?;
     let known = compliance::read(app, move |store| Known::of(store, &id)).await?;
     let now = clock::timestamp();
-    let mut lines = decisions(&app.served(), &record.ring, &known, now);
-    lines.extend(remarks(&record, &known, now));
+    let mut lines = decisions(&app.served(), (&record.site, &record.ring), &known, now);
+    lines.extend(remarks(&record, &known, now, compliance::silence_max(app)));
     Ok(Explanation { endpoint: record.id, name: record.name, site: record.site, ring: record.ring, lines })
 }
 
@@ -35,7 +38,7 @@ struct Known {
     heard: Option<Heard>,
     /// The last report about each patch that the endpoint spoke of, oldest first, with its standing.
     last: Vec<(Standing, Outcome)>,
-    /// Failed attempts in a row.
+    /// Failed attempts in a row, of reports that do not say it themselves.
     failures: BTreeMap<PatchRef, u32>,
 }
 
@@ -44,7 +47,7 @@ impl Known {
         let mut known = Self { heard: store.heard(id)?, ..Self::default() };
         for pair in store.pairs(id)? {
             let Some(outcome) = store.outcome(pair.position)? else { continue };
-            if outcome.report.outcome == OutcomeKind::Failed {
+            if outcome.report.outcome == OutcomeKind::Failed && outcome.report.attempt.is_none() {
                 known.failures.insert(pair.patch.clone(), failures_in_a_row(store, id, &pair.patch)?);
             }
             known.last.push((pair.standing, outcome));
@@ -66,29 +69,38 @@ impl Known {
         packages
     }
 
+    /// What the agent remembers, by the rules by which it remembers: an attempt that succeeded ends the failures of every
+    /// version of its name, and what is blocked is forgotten.
     fn memory(&self, tombstones: &[Tombstone]) -> BTreeMap<PatchName, Memory> {
         let mut memory: BTreeMap<PatchName, Memory> = BTreeMap::new();
         for (standing, outcome) in &self.last {
-            let Some(patch) = &outcome.report.patch else { continue };
+            let report = &outcome.report;
+            let Some(patch) = &report.patch else { continue };
             let entry = memory.entry(patch.name.clone()).or_default();
-            match standing {
-                Standing::Installed | Standing::RollbackFailed => {
-                    entry.installed = Some(installed(patch, &outcome.report, tombstones));
+            if matches!(standing, Standing::Installed | Standing::RollbackFailed) {
+                entry.installed = Some(installed(patch, report, tombstones));
+            }
+            match report.outcome {
+                OutcomeKind::Installed | OutcomeKind::RolledBack => entry.failed = None,
+                OutcomeKind::Blocked => drop(entry.failed.take_if(|attempt| attempt.patch == *patch)),
+                OutcomeKind::Failed | OutcomeKind::RollbackFailed => {
+                    entry.failed = self.attempt(patch, report).or(entry.failed.take());
                 }
-                Standing::Failed => entry.failed = Some(self.attempt(patch, &outcome.report)),
-                Standing::RolledBack | Standing::Blocked | Standing::Replaced => {}
+                OutcomeKind::Heartbeat => {}
             }
         }
         memory
     }
 
-    fn attempt(&self, patch: &PatchRef, report: &OutcomeReport) -> Attempt {
-        Attempt {
-            patch: patch.clone(),
-            failures: self.failures.get(patch).copied().unwrap_or(1),
-            at: report.device_time,
-            class: class_of(report.class),
+    /// The attempt that a failure tells of: of a rollback that is the version to go back to. `None` when nothing was
+    /// attempted.
+    fn attempt(&self, patch: &PatchRef, report: &OutcomeReport) -> Option<Attempt> {
+        let class = class_of(Some(report.class?));
+        if let Some(note) = &report.attempt {
+            return Some(Attempt { patch: note.patch.clone(), failures: note.failures, at: note.at, class });
         }
+        let failures = self.failures.get(patch).copied()?;
+        Some(Attempt { patch: patch.clone(), failures, at: report.device_time, class })
     }
 }
 
@@ -119,8 +131,8 @@ fn failures_in_a_row(store: &ComplianceStore, id: &EndpointId, patch: &PatchRef)
     Ok(u32::try_from(failed.count()).unwrap_or(u32::MAX).max(1))
 }
 
-fn decisions(served: &Served, ring: &RingName, known: &Known, now: Timestamp) -> Vec<String> {
-    let tombstones = Tombstones::new(&served.view.tombstones);
+fn decisions(served: &Served, (site, ring): (&SiteName, &RingName), known: &Known, now: Timestamp) -> Vec<String> {
+    let tombstones = served.tombstones_in(ring);
     let rows = served.view.releases.get(ring).map_or(&[][..], Vec::as_slice);
     let offers = Offers::of(rows, &tombstones);
     let facts = Facts {
@@ -128,7 +140,9 @@ fn decisions(served: &Served, ring: &RingName, known: &Known, now: Timestamp) ->
         tombstones: &tombstones,
         packages: &known.packages(),
         architecture: None,
-        memory: &known.memory(&served.view.tombstones),
+        memory: &known.memory(&served.tombstones),
+        suspensions: &InForce::at(&served.suspensions, site),
+        hold: None,
         freshness: Freshness::of(served.view.issued_at, served.view.lease_until, Some(now)),
         retry: RetryPolicy::default(),
         now,
@@ -136,7 +150,7 @@ fn decisions(served: &Served, ring: &RingName, known: &Known, now: Timestamp) ->
     decide(&facts).iter().map(ToString::to_string).collect()
 }
 
-fn remarks(record: &EndpointRecord, known: &Known, now: Timestamp) -> Vec<String> {
+fn remarks(record: &EndpointRecord, known: &Known, now: Timestamp, silence_max: Duration) -> Vec<String> {
     let mut lines = Vec::new();
     if record.state == EndpointState::Revoked {
         lines.push("the endpoint is revoked: nothing of it is accepted, and it gets nothing as an agent".to_owned());
@@ -145,10 +159,12 @@ fn remarks(record: &EndpointRecord, known: &Known, now: Timestamp) -> Vec<String
         None => lines.push("nothing was reported yet: its compliance state is unknown".to_owned()),
         Some(Heard { broken: Some(broken), .. }) => {
             lines.push(format!("in quarantine, {broken}: its compliance state is unknown"));
+            lines.push(format!("to end the quarantine, {}", quarantine::remedy(record)));
         }
         Some(heard) => {
             let ago = now.since(heard.at).as_secs();
-            let silent = if is_heard(Some(heard.at), now) { "" } else { ": its compliance state is unknown" };
+            let silent =
+                if is_heard(Some(heard.at), now, silence_max) { "" } else { ": its compliance state is unknown" };
             lines.push(format!("last report {ago} s ago{silent}"));
         }
     }

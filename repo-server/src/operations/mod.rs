@@ -2,7 +2,11 @@
 
 pub mod announce;
 pub mod approve;
+pub mod audit_export;
 pub mod audited;
+pub mod bans;
+pub mod calendar;
+pub mod ceremony;
 pub mod compliance;
 mod deb;
 pub mod endpoints;
@@ -12,12 +16,17 @@ pub mod failure;
 pub mod fleet_documents;
 pub mod nodes;
 pub mod outcomes;
+pub mod proposal;
 pub mod publish;
+pub mod quarantine;
+pub mod reinstate;
 pub mod retract;
 pub mod second_person;
 pub mod sites;
+pub mod suspend;
 pub mod tokens;
 pub mod upload;
+pub mod withheld;
 
 pub use failure::Failure;
 

@@ -11,15 +11,18 @@ use sluice_api::admin::{NewArtifact, NewPatch};
 use sluice_api::problem::ProblemType;
 use sluice_content_store::ImportError;
 use sluice_model::limits::ARTIFACTS_PER_PATCH_MAX;
-use sluice_model::{ArtifactId, DebFields, PatchRef, RingName, TargetName};
+use sluice_model::{ArtifactId, DebFields, PatchRef, RingName, TargetName, Tombstone};
 use sluice_repo_store::audit::{self, NewAuditLine};
 use sluice_repo_store::patches::{self, ArtifactRecord, PatchRecord};
 use sluice_repo_store::{WriteTx, uploads};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// CVEs of one patch: a monthly kernel update mends some hundred.
 const CVES_MAX: usize = 1_000;
+/// How long the bytes of a retracted patch stay, blocked, in case two people reinstate it.
+const RETRACTED_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Patches that one patch supersedes.
 const SUPERSEDES_MAX: usize = 64;
 
@@ -253,15 +256,22 @@ async fn forget_uploads(app: &App, principal: &Principal, new: &NewPatch) {
     }
 }
 
-/// Removes content that no patch has: what a crash left of a publication, and retracted bytes.
+/// Removes content that no patch has: what a crash left of a publication, and retracted bytes that nobody reinstated in
+/// [`RETRACTED_KEPT`].
 pub async fn sweep_content(app: &App) -> Result<(), Failure> {
     let _turn = app.publishing.lock().await;
+    let now = clock::timestamp();
+    let tombstones = app.store.look(|tx| Ok::<_, Failure>(patches::tombstones(tx)?)).await?;
+    let young = |tombstone: &&Tombstone| now.since(tombstone.at) < RETRACTED_KEPT;
+    let reinstated = app.served().view.reinstatements.values().flatten().map(|found| found.serial).collect::<Vec<_>>();
+    let kept: BTreeSet<u64> =
+        tombstones.iter().filter(young).map(|tombstone| tombstone.serial).chain(reinstated).collect();
     let wanted: BTreeSet<ArtifactId> = app
         .store
         .look(|tx| Ok::<_, Failure>(patches::list(tx)?))
         .await?
         .into_iter()
-        .filter(|record| record.retraction.is_none())
+        .filter(|record| record.retraction.is_none_or(|serial| kept.contains(&serial)))
         .flat_map(|record| record.artifacts)
         .map(|artifact| artifact.blake3)
         .collect();
