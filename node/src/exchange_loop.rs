@@ -90,7 +90,8 @@ pub struct ExchangeLoop {
     /// Sessions that something happened to since they were last moved forward.
     pub(crate) touched: BTreeSet<ArtifactId>,
     pub(crate) asked: HashMap<u32, Asked>,
-    pub(crate) banned: BTreeSet<MemberKey>,
+    /// Whom this node banned, and how often bans of him had been lifted by then.
+    pub(crate) banned: BTreeMap<MemberKey, u32>,
     pub(crate) storing: JoinSet<Stored>,
     last_tick: Instant,
 }
@@ -99,7 +100,7 @@ pub struct ExchangeLoop {
 pub fn open(parts: ExchangeParts, cancel: &CancellationToken) -> anyhow::Result<(FetchHandle, ExchangeLoop)> {
     let (handle, commands) = FetchHandle::new();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let banned: BTreeSet<MemberKey> = parts.state.bans()?.into_iter().map(|ban| ban.peer).collect();
+    let banned: BTreeMap<MemberKey, u32> = parts.state.bans()?.into_iter().map(|ban| (ban.peer, ban.lifts)).collect();
     parts.counters.measure_wan(parts.wan.clone());
     let links = Links::new(parts.dialer.clone(), parts.wan.clone(), sender, cancel.child_token());
     let task = ExchangeLoop {
@@ -316,6 +317,7 @@ impl ExchangeLoop {
     fn on_view(&mut self, now: Instant) {
         self.view = self.parts.views.load();
         let view = Arc::clone(&self.view);
+        self.forget_lifted_bans();
         self.links.set_partners(partners(&view, &self.banned));
         self.sessions.retain(|artifact, session| match live_row(&view, artifact) {
             Ok(_) => true,
@@ -333,6 +335,22 @@ impl ExchangeLoop {
             }
         }
         self.share_window();
+    }
+
+    /// A ban of ours that was made before the last lift of that peer is void.
+    fn forget_lifted_bans(&mut self) {
+        let bans = &self.view.bans;
+        let lifted: Vec<MemberKey> =
+            self.banned.iter().filter(|(peer, lifts)| bans.lifts(peer) > **lifts).map(|(peer, _)| *peer).collect();
+        for peer in lifted {
+            match self.parts.state.unban(&peer) {
+                Ok(()) => {
+                    self.banned.remove(&peer);
+                    tracing::warn!(key = %peer, "the ban of a peer was lifted by the repository");
+                }
+                Err(error) => tracing::error!(key = %peer, %error, "a lifted ban could not be forgotten"),
+            }
+        }
     }
 
     fn on_peer_seen(&mut self, peer: MemberKey, now: Instant) {

@@ -61,9 +61,11 @@ impl OverlayLoop {
         }
     }
 
-    /// The roster decides who may connect; the origin and the nodes of our site are dialled.
+    /// The roster decides who may connect, the banned apart; the origin and the nodes of our site are dialled. The origin
+    /// itself keeps its link to a banned node: it has to hear of retractions like every other.
     async fn follow(&self, view: &NodeView) -> Result<(), OverlayError> {
-        let others = || view.roster.members.iter().filter(|member| member.key != view.key);
+        let is_wanted = |key: &MemberKey| *key != view.key && !view.bans.is_banned(key);
+        let others = || view.roster.members.iter().filter(|member| is_wanted(&member.key));
         self.overlay.set_allowed(others().map(|member| member.key).collect()).await?;
         for member in others() {
             let is_near = member.kind == MemberKind::Origin || member.site.as_ref() == Some(&view.site);

@@ -6,11 +6,13 @@ use crate::http::problem::chain;
 use crate::origin::Origin;
 use crate::trouble::Trouble;
 use crate::view::ViewHandle;
+use sluice_api::bans::BanReport;
 use sluice_api::device::{Announcement, BannedPeer, NodeStatus};
 use sluice_api_client::ClientError;
 use sluice_content_store::ContentStore;
-use sluice_model::{MemberAddresses, Timestamp};
+use sluice_model::{MemberAddresses, MemberKey, Timestamp};
 use sluice_state_store::StateStore;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -43,6 +45,8 @@ pub struct StatusLoop {
     pub started_at: Timestamp,
     /// Between two messages.
     pub every: Duration,
+    /// Bans in the store that the origin heard of from this process, with their number of lifts.
+    pub told_bans: BTreeSet<(MemberKey, u32)>,
 }
 
 impl StatusLoop {
@@ -68,7 +72,7 @@ impl StatusLoop {
         }
     }
 
-    async fn tell(&self, is_announced: &mut bool) -> Result<(), ClientError> {
+    async fn tell(&mut self, is_announced: &mut bool) -> Result<(), ClientError> {
         if !*is_announced {
             let announcement = Announcement { addresses: self.addresses.clone() };
             self.origin
@@ -86,7 +90,40 @@ impl StatusLoop {
                 let status = &status;
                 async move { client.status(status).await }
             })
-            .await
+            .await?;
+        self.report_bans().await
+    }
+
+    /// Brings to the origin what convicts the peers that this node banned, each once in the life of this process: the
+    /// origin knows what it was told before.
+    async fn report_bans(&mut self) -> Result<(), ClientError> {
+        let store = self.store.clone();
+        // What cannot be read just now is told the next time.
+        let bans = tokio::task::spawn_blocking(move || store.bans().unwrap_or_default()).await.unwrap_or_default();
+        self.told_bans.retain(|(peer, lifts)| bans.iter().any(|ban| ban.peer == *peer && ban.lifts == *lifts));
+        for ban in bans {
+            let Some(evidence) = ban.evidence else { continue };
+            if self.told_bans.contains(&(ban.peer, ban.lifts)) {
+                continue;
+            }
+            let report = BanReport { peer: ban.peer, evidence, lifts: ban.lifts };
+            let told = self
+                .origin
+                .ask(|client| {
+                    let report = &report;
+                    async move { client.report_ban(report).await }
+                })
+                .await;
+            match told {
+                Ok(()) => tracing::info!(key = %report.peer, "the origin has the evidence against a banned peer"),
+                Err(error) if error.problem().is_some() => {
+                    tracing::error!(key = %report.peer, error = chain(&error), "the origin refuses our evidence");
+                }
+                Err(error) => return Err(error),
+            }
+            self.told_bans.insert((report.peer, report.lifts));
+        }
+        Ok(())
     }
 
     async fn status(&self) -> NodeStatus {

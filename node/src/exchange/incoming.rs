@@ -7,11 +7,11 @@ use crate::fetch::Unobtainable;
 use bytes::Bytes;
 use sluice_content::Manifest;
 use sluice_content_store::{Admission, AdmitError, PutError};
-use sluice_exchange::evidence;
+use sluice_exchange::evidence::{self, Evidence};
 use sluice_exchange::frame::{Ask, Refusal, TRAILER_LEN};
 use sluice_exchange::have::Have;
 use sluice_exchange::picker::{Action, LATE_MAX, Link, Source};
-use sluice_model::{ArtifactId, MemberKey};
+use sluice_model::{ArtifactId, BanEvidence, MemberKey};
 use sluice_state_store::Ban;
 use sluice_transport::{ExchangeEvent, trailer_holds};
 use std::sync::Arc;
@@ -178,22 +178,24 @@ impl ExchangeLoop {
             return;
         }
         let sent = evidence::hash_sent(&chunk.bytes);
-        let signed = chunk
-            .trailer
-            .is_some_and(|trailer| trailer_holds(&chunk.peer, &self.view.key, &artifact, index, &sent, &trailer));
-        let proof = if signed { "signed by it" } else { "without its signature" };
+        let evidence = chunk.trailer.and_then(|trailer| {
+            let is_signed = trailer_holds(&chunk.peer, &self.view.key, &artifact, index, &sent, &trailer);
+            is_signed.then(|| Evidence::of(&self.view.key, &artifact, index, &sent, trailer).to_text())
+        });
+        let proof = if evidence.is_some() { "signed by it" } else { "without its signature" };
         let reason = format!("sent wrong bytes as chunk {index} of artifact {artifact}, {proof}");
-        self.ban(chunk.peer, reason, now);
+        self.ban(chunk.peer, reason, evidence, now);
     }
 
-    /// Never again: in the state store, in the log by name and key, at every session and on its connection.
-    fn ban(&mut self, peer: MemberKey, reason: String, now: Instant) {
+    /// Until it is lifted: in the state store, in the log by name and key, at every session and on its connection.
+    fn ban(&mut self, peer: MemberKey, reason: String, evidence: Option<BanEvidence>, now: Instant) {
         let source = Source::Peer(peer);
         tracing::error!(name = %self.links.name(source), key = %peer, %reason, "peer banned");
-        if let Err(error) = self.parts.state.ban(&Ban { peer, at: clock::timestamp(), reason }) {
+        let lifts = self.view.bans.lifts(&peer);
+        if let Err(error) = self.parts.state.ban(&Ban { peer, at: clock::timestamp(), reason, evidence, lifts }) {
             tracing::error!(%error, "the ban could not be stored: it holds until this node restarts");
         }
-        self.banned.insert(peer);
+        self.banned.insert(peer, lifts);
         for session in self.sessions.values_mut() {
             if let Some(picker) = session.picker() {
                 picker.ban(&peer, now);
@@ -241,7 +243,7 @@ impl ExchangeLoop {
         match asked.source {
             Source::Peer(peer) => {
                 let reason = format!("sent a wrong manifest of artifact {}: {error}", asked.artifact);
-                self.ban(peer, reason, now);
+                self.ban(peer, reason, None, now);
             }
             Source::Origin => tracing::error!(artifact = %asked.artifact, %error, "the origin sent a wrong manifest"),
         }

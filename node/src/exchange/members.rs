@@ -5,7 +5,7 @@ use crate::view::NodeView;
 use sluice_exchange::picker::{OriginWindow, Source};
 use sluice_model::{ArtifactId, ByteRate, MemberKey, ReleasedArtifact};
 use sluice_rollout::gate::WantedContent;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,10 +25,12 @@ pub(crate) struct Partner {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// The other nodes of the site that are not banned, and the first origin.
-pub(crate) fn partners(view: &NodeView, banned: &BTreeSet<MemberKey>) -> Vec<Partner> {
+/// The other nodes of the site that are banned neither here nor in the whole fleet, and the first origin. Of the bans made
+/// here the number of lifts at the time stands beside the key.
+pub(crate) fn partners(view: &NodeView, banned: &BTreeMap<MemberKey, u32>) -> Vec<Partner> {
     let nodes = view.roster.nodes_of(&view.site).filter(|member| member.key != view.key);
-    let peers = nodes.filter(|member| !banned.contains(&member.key)).map(|member| Partner {
+    let is_banned = |key: &MemberKey| banned.contains_key(key) || view.bans.is_banned(key);
+    let peers = nodes.filter(|member| !is_banned(&member.key)).map(|member| Partner {
         source: Source::Peer(member.key),
         key: member.key,
         name: member.name.clone(),
@@ -43,9 +45,9 @@ pub(crate) fn partners(view: &NodeView, banned: &BTreeSet<MemberKey>) -> Vec<Par
     origin.into_iter().chain(peers).collect()
 }
 
-/// Whether `key` is another node of our site: only those get content from us.
+/// Whether `key` is another node of our site that is not banned: only those get content from us.
 pub(crate) fn is_site_peer(view: &NodeView, key: &MemberKey) -> bool {
-    *key != view.key && view.roster.nodes_of(&view.site).any(|member| member.key == *key)
+    *key != view.key && !view.bans.is_banned(key) && view.roster.nodes_of(&view.site).any(|member| member.key == *key)
 }
 
 /// The row that says `artifact` may be fetched; every row of it names the same bytes.

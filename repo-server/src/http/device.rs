@@ -3,7 +3,7 @@
 
 use crate::http::authenticate::DeviceCaller;
 use crate::http::extract::{read_body, read_json};
-use crate::operations::{Failure, announce, enrol, nodes, outcomes};
+use crate::operations::{Failure, announce, bans, enrol, nodes, outcomes};
 use crate::state::Shared;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -14,6 +14,8 @@ use sluice_model::limits::{REPORT_BYTES_MAX, REPORTS_PER_BATCH_MAX};
 
 /// Largest body of anything but reports: a status that names a thousand banned peers.
 const BODY_BYTES_MAX: usize = 256 << 10;
+/// Largest report of a ban: a key and 164 bytes of evidence in base64.
+const BAN_BYTES_MAX: usize = 4 << 10;
 /// Largest batch of reports: a hundred of the largest, with their JSON around them.
 const BATCH_BYTES_MAX: usize = REPORTS_PER_BATCH_MAX * (REPORT_BYTES_MAX + 512);
 
@@ -23,6 +25,7 @@ pub fn routes() -> Router<Shared> {
         .route("/device/v1/enrol", post(enrol_device))
         .route("/device/v1/announce", post(announce_addresses))
         .route("/device/v1/status", post(note_status))
+        .route("/device/v1/bans", post(accuse))
         .route("/device/v1/outcomes", post(ingest))
 }
 
@@ -52,6 +55,17 @@ async fn note_status(
 ) -> Result<StatusCode, Failure> {
     let body = read_body(request, BODY_BYTES_MAX).await?;
     nodes::note_status(&app, caller.key, read_json(&body)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a node's evidence against a peer.
+async fn accuse(
+    State(app): State<Shared>,
+    Extension(caller): Extension<DeviceCaller>,
+    request: Request,
+) -> Result<StatusCode, Failure> {
+    let body = read_body(request, BAN_BYTES_MAX).await?;
+    bans::accuse(&app, caller.key, read_json(&body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
