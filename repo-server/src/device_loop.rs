@@ -1,14 +1,17 @@
 //! Accepts device connections and gives each to what it wants to speak: device HTTP, or the exchange protocol.
 //!
 //! The handshake proved the key. HTTP is open to any key (enrolment needs it), each handler asks the roster; the
-//! exchange protocol is for nodes of the roster, and ends for one that leaves it while it is connected.
+//! exchange protocol is for nodes of the roster. Both end for a device that is revoked while it is connected; when it
+//! comes back, HTTP tells it so.
 
 use crate::http::serve::serve_connection;
 use crate::http::{DeviceCaller, device_router};
 use crate::origin::Origin;
 use crate::state::Shared;
-use axum::Extension;
-use sluice_transport::{Accepted, Alpn, DeviceListener, ServeLimits, ServeOptions, serve_exchange};
+use axum::{Extension, Router};
+use sluice_identity::endpoint_id_of;
+use sluice_model::EndpointState;
+use sluice_transport::{Accepted, Alpn, DeviceListener, DeviceStream, ServeLimits, ServeOptions, serve_exchange};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +30,7 @@ pub async fn run(app: Shared, mut listener: DeviceListener, stop: CancellationTo
             Alpn::Http => {
                 let caller = DeviceCaller { key: accepted.peer, remote: accepted.remote };
                 let router = router.clone().layer(Extension(caller));
-                connections.spawn(serve_connection(accepted.stream, router, stop.clone()));
+                connections.spawn(http(app.clone(), caller, accepted.stream, router, stop.clone()));
             }
             Alpn::Exchange => {
                 connections.spawn(exchange(app.clone(), accepted, stop.clone()));
@@ -35,6 +38,15 @@ pub async fn run(app: Shared, mut listener: DeviceListener, stop: CancellationTo
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+async fn http(app: Shared, caller: DeviceCaller, stream: DeviceStream, router: Router, stop: CancellationToken) {
+    tokio::select! {
+        () = serve_connection(stream, router, stop) => {}
+        () = until_expelled(&app, &caller.key) => {
+            tracing::info!(device = %caller.key, remote = %caller.remote, "a device was revoked: its connection was cut");
+        }
+    }
 }
 
 async fn exchange(app: Shared, accepted: Accepted, stop: CancellationToken) {
@@ -63,6 +75,26 @@ async fn exchange(app: Shared, accepted: Accepted, stop: CancellationToken) {
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %remote, error = crate::http::problem::chain(&error), "an exchange connection ended");
+    }
+}
+
+/// Resolves when `key`, which was a device of the fleet at some time since the call, is one no longer.
+async fn until_expelled(app: &Shared, key: &sluice_model::MemberKey) {
+    let endpoint = endpoint_id_of(key);
+    let mut versions = app.authority.versions();
+    let mut was_known = false;
+    loop {
+        let served = app.served();
+        let is_active = served.endpoint(&endpoint).is_some_and(|(_, row)| row.state == EndpointState::Active);
+        let is_known = is_active || served.roster.member(key).is_some();
+        drop(served);
+        if was_known && !is_known {
+            return;
+        }
+        was_known = is_known;
+        if versions.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

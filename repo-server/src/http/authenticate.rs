@@ -8,12 +8,16 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sluice_api::problem::ProblemType;
 use sluice_model::MemberKey;
-use sluice_repo_store::tokens;
+use sluice_repo_store::tokens::{self, PersonTokenRecord};
 use std::net::SocketAddr;
 
-/// Address of the peer of a plain HTTP connection; an extension of each request on it.
+/// Address of the peer of an HTTP or HTTPS connection; an extension of each request on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Remote(pub SocketAddr);
+
+/// The connection is TLS with a certificate of the internal CA; an extension of each request on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Encrypted;
 
 /// The device at the other end of a TLS connection; an extension of each request on a device listener. The handshake
 /// proved the key; whether it is enrolled is for the handler to ask.
@@ -26,13 +30,19 @@ pub struct DeviceCaller {
 }
 
 /// The person whose token the request carries. A token that crossed a network in clear is refused unread.
-pub fn authenticate(app: &App, headers: &HeaderMap, remote: Option<Remote>) -> Result<Principal, Failure> {
+pub fn authenticate(
+    app: &App,
+    headers: &HeaderMap,
+    remote: Option<Remote>,
+    encrypted: Option<Encrypted>,
+) -> Result<Principal, Failure> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Err(unauthenticated("send the header `Authorization: Bearer TOKEN`; `sluice login` stores a token"));
     };
-    if !remote.is_some_and(|Remote(address)| address.ip().to_canonical().is_loopback()) {
-        let detail = "tokens are taken from loopback only until this server speaks TLS; use an SSH tunnel, and have an \
-                      admin replace this token, which crossed the network in clear";
+    let is_local = remote.is_some_and(|Remote(address)| address.ip().to_canonical().is_loopback());
+    if encrypted.is_none() && !is_local {
+        let detail = "tokens are taken over HTTPS or from loopback only; log in again at the https address of this server, \
+                      and have an admin replace this token, which crossed the network in clear";
         return Err(Failure::refused(ProblemType::TlsRequired, detail));
     }
     let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).map(str::trim);
@@ -45,7 +55,8 @@ pub fn authenticate(app: &App, headers: &HeaderMap, remote: Option<Remote>) -> R
     };
     match known {
         Some(record) if record.revoked.is_none() && clock::timestamp() < record.expires_at => {
-            Ok(Principal { person: record.person, roles: record.roles, scope: record.scope, token: record.id })
+            let PersonTokenRecord { person, roles, scope, id: token, expires_at, .. } = record;
+            Ok(Principal { person, roles, scope, token, expires_at })
         }
         _ => Err(unauthenticated(
             "the token is unknown, was revoked or has expired; ask an admin for a new one, then store it with `sluice login`",

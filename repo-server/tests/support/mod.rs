@@ -18,11 +18,17 @@ pub struct Repo {
     pub child: Option<Child>,
     pub url: String,
     pub http: Client,
+    environment: Vec<(String, String)>,
 }
 
 impl Repo {
     /// Made and running.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with settings overridden through the environment.
+    pub async fn start_with(environment: &[(&str, &str)]) -> Self {
         sluice_identity::install_provider();
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("repo");
@@ -30,7 +36,8 @@ impl Repo {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let text = String::from_utf8(made.stdout).unwrap();
         let admin = text.split_whitespace().find(|word| word.starts_with("slp1-")).unwrap().to_owned();
-        let mut repo = Self { dir, admin, child: None, url: String::new(), http: Client::new() };
+        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut repo = Self { dir, admin, child: None, url: String::new(), http: Client::new(), environment };
         repo.serve().await;
         repo
     }
@@ -43,7 +50,8 @@ impl Repo {
     pub async fn serve(&mut self) {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let _ = std::fs::remove_file(self.data().join("listening.json"));
-        self.child = Some(serve(&self.data(), "127.0.0.1:0").stderr(log).spawn().unwrap());
+        let environment = self.environment.clone();
+        self.child = Some(serve(&self.data(), "127.0.0.1:0").envs(environment).stderr(log).spawn().unwrap());
         let listening = self.data().join("listening.json");
         let end = later();
         while !listening.exists() {
@@ -136,7 +144,7 @@ impl Drop for Repo {
 /// `sluice-repo serve` on free ports, plain HTTP at `http`.
 pub fn serve(data: &Path, http: &str) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(["serve", "--data"]).arg(data).args(["--http", http]);
+    command.args(["serve", "--data"]).arg(data).args(["--http", http, "--https", "127.0.0.1:0"]);
     command.args(["--device", "127.0.0.1:0", "--overlay", "127.0.0.1:0"]);
     command.env("SLUICE_STORE_RESERVE_BYTES", "0").env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -31,6 +31,8 @@ pub struct World {
     pub bob: Person,
     pub nodes: Vec<Node>,
     pub endpoints: Vec<Endpoint>,
+    /// For every node that is started from now on: settings, or a clock that is not the machine's.
+    pub node_environment: Vec<(String, String)>,
     repo: PathBuf,
     repo_at: Option<Listening>,
     repo_environment: Vec<(String, String)>,
@@ -50,6 +52,7 @@ impl World {
             bob: nobody("bob"),
             nodes: Vec::new(),
             endpoints: Vec::new(),
+            node_environment: Vec::new(),
             repo,
             repo_at: None,
             repo_environment,
@@ -94,12 +97,17 @@ impl World {
         let any = || "127.0.0.1:0".to_owned();
         let at = self.repo_at.clone().unwrap_or(Listening { http: any(), device: any(), overlay: any() });
         serve.env("SLUICE_LISTEN_HTTP", at.http).env("SLUICE_LISTEN_DEVICE", at.device);
-        serve.env("SLUICE_LISTEN_OVERLAY", at.overlay);
+        serve.env("SLUICE_LISTEN_OVERLAY", at.overlay).env("SLUICE_HTTPS_LISTEN", "127.0.0.1:0");
         self.lab.start("repo", &self.repo, &mut serve)?;
         let listening = self.lab.listening("repo")?;
         self.lab.set_url(&format!("http://{}", listening.http));
         self.repo_at = Some(listening);
         Ok(())
+    }
+
+    /// A further person, made by bob.
+    pub fn add_person(&self, person: &'static str, roles: &[&str]) -> Result<Person> {
+        Ok(Person { name: person, token: self.person_token(&self.bob, person, roles)? })
     }
 
     fn person_token(&self, admin: &Person, person: &str, roles: &[&str]) -> Result<String> {
@@ -153,6 +161,7 @@ impl World {
         serve.env("SLUICE_LISTEN_OVERLAY", at.overlay);
         serve.env("SLUICE_ORIGIN_STATUS_MS", "500").env("SLUICE_ORIGIN_METADATA_POLL_MS", "2000");
         serve.env("SLUICE_ORIGIN_REPORT_RETRY_MS_MAX", "2000");
+        serve.envs(self.node_environment.iter().map(|(key, value)| (key, value)));
         self.lab.start(name, data, &mut serve)?;
         self.lab.listening(name)
     }
