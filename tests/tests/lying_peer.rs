@@ -2,86 +2,20 @@
 //! and named. proves: B1, B5 (basic), P1, P7 (basic).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use bytes::Bytes;
-use sluice_api::device::Announcement;
-use sluice_api_client::{DeviceClient, Timeouts};
-use sluice_content::{ChunkerParams, Cutter, Manifest, hash_chunk};
-use sluice_exchange::have::Have;
+mod support;
+
 use sluice_identity::DeviceKey;
-use sluice_model::{ArtifactId, ManifestId, MemberAddresses, MemberKey};
 use sluice_tests::world;
-use sluice_transport::{
-    Answer, ChunkSource, DeviceListener, ListenLimits, ServeCounters, ServeLimits, ServeOptions, ServedChunk,
-    serve_exchange,
-};
-use sluice_xtask::lab::world::{World, content_url, curl, rows};
+use sluice_transport::{DeviceListener, ListenLimits};
+use sluice_xtask::lab::world::{content_url, curl, rows};
 use sluice_xtask::lab::{packages, said, wait};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use support::liar::{Liar, lie};
+use support::member::announce;
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// Claims to have everything and flips one bit of each chunk that it sends.
-struct Liar {
-    content: Vec<u8>,
-    manifest: Manifest,
-    lies: AtomicUsize,
-}
-
-impl ChunkSource for Liar {
-    async fn manifest(&self, _peer: &MemberKey, _manifest: &ManifestId) -> Answer<Bytes> {
-        Answer::NotHere
-    }
-
-    async fn chunk(&self, _peer: &MemberKey, _artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
-        let range = self.manifest.range(index);
-        let mut bytes = self.content[range.start as usize..range.end as usize].to_vec();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        self.lies.fetch_add(1, Ordering::SeqCst);
-        let id = hash_chunk(&bytes);
-        Answer::Here(ServedChunk { bytes: bytes.into(), id })
-    }
-
-    async fn have(&self, _peer: &MemberKey, _artifact: &ArtifactId) -> Answer<Bytes> {
-        let count = self.manifest.chunk_count() as usize;
-        Answer::Here(Have { progress: 1, here: vec![true; count], fetching: vec![false; count] }.encode().into())
-    }
-}
-
-/// Tells the origin, as the joined node that owns `key`, where the liar listens.
-async fn announce(world: &World, key: &DeviceKey, listener: &DeviceListener) {
-    let text = sluice_xtask::cargo::output(
-        std::process::Command::new("curl").args(["--silent", &format!("{}/device/v1/bootstrap", world.lab.url())]),
-    )
-    .unwrap();
-    let hints: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let origin: MemberKey = hints["origin_key"].as_str().unwrap().parse().unwrap();
-    let address = world.repo_listening().unwrap().device.parse().unwrap();
-    let client = DeviceClient::new(address, origin, key, Timeouts::default()).unwrap();
-    let addresses = MemberAddresses { device: vec![listener.local_addr().unwrap()], ..MemberAddresses::default() };
-    client.announce(&Announcement { addresses }).await.unwrap();
-}
-
-/// Serves whoever asks until the test ends.
-async fn lie(mut listener: DeviceListener, key: DeviceKey, liar: Arc<Liar>) {
-    let options = ServeOptions {
-        limits: ServeLimits::default(),
-        pace: Vec::new(),
-        sign_with: Some(key),
-        counters: Arc::new(ServeCounters::default()),
-    };
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let accepted = listener.accept().await;
-        let (liar, options) = (liar.clone(), options.clone());
-        connections.spawn(async move {
-            let _ = serve_exchange(accepted.stream, accepted.peer, liar, &options, CancellationToken::new()).await;
-        });
-    }
-}
 
 #[test]
 fn a_peer_that_sends_one_wrong_byte_is_banned_and_named_and_nobody_gets_it() {
@@ -95,10 +29,7 @@ fn a_peer_that_sends_one_wrong_byte_is_banned_and_named_and_nobody_gets_it() {
     assert_eq!(joined.code, 0, "{}", joined.err);
     let version = packages::one(&world.lab.folder("packages").unwrap(), "1.0-1", 6 << 20).unwrap();
     let content = std::fs::read(&version.debs[0].path).unwrap();
-    let mut cutter = Cutter::new(ChunkerParams::for_length(content.len() as u64));
-    cutter.push(&content);
-    let liar =
-        Arc::new(Liar { manifest: cutter.finish().manifest, content: content.clone(), lies: AtomicUsize::new(0) });
+    let liar = Arc::new(Liar::of(content.clone()));
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let key = DeviceKey::load(&data.join("device.key")).unwrap();
