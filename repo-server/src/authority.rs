@@ -11,19 +11,22 @@
 use crate::clock;
 use crate::draft::{Draft, sha256_of};
 use crate::operations::Failure;
+use crate::proposals::Proposals;
 use crate::served::Served;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sluice_api::problem::ProblemType;
-use sluice_metadata::{Keyring, Publication, WriteError, Writer};
+use sluice_metadata::{Keyring, Publication, RepositoryProfile, RoleName, Signer, WriteError, Writer};
 use sluice_model::{Sha256, Timestamp};
 use sluice_repo_store::metadata::NewMetadata;
-use sluice_repo_store::{Store, WriteTx, metadata};
+use sluice_repo_store::{Store, WriteTx, audit, metadata};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
+/// Longest lease of a strict repository.
+const STRICT_LEASE_MAX: Duration = Duration::from_secs(3_600);
 /// How far the system clock may move against monotonic time before nothing more is signed.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(300);
 /// Batched changes that may wait; further callers wait for room.
@@ -45,6 +48,8 @@ pub struct Authority {
     signing: Arc<Mutex<Signing>>,
     served: Arc<ArcSwap<Served>>,
     lease: Duration,
+    /// Whether the operator vouched for a clock that stands before the newest timestamp, or that moved.
+    accepts_clock: bool,
     started: (Instant, Timestamp),
     announcements: mpsc::Sender<Announcement>,
     batch: mpsc::Sender<Job>,
@@ -54,7 +59,8 @@ pub struct Authority {
 
 struct Signing {
     writer: Writer,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
+    proposals: Proposals,
 }
 
 type Job = Box<dyn FnOnce(&mut Draft, &WriteTx) -> Answer + Send>;
@@ -69,31 +75,49 @@ pub struct AuthorityTasks {
 }
 
 impl Authority {
-    /// Takes up the stored metadata.
-    pub fn open(store: Store, keyring: Keyring, lease: Duration) -> Result<(Self, AuthorityTasks), Failure> {
-        let (writer, served) = store.read(|tx| -> Result<_, Failure> {
+    /// Takes up the stored metadata. A strict repository shortens `lease` to [`STRICT_LEASE_MAX`].
+    ///
+    /// With `accepts_clock` it signs although the clock stands before the newest timestamp or moved, because the operator
+    /// vouches for it; what is signed then is dated as the newest timestamp, so that no client sees time go backwards.
+    pub fn open(
+        store: Store,
+        keyring: Keyring,
+        lease: Duration,
+        accepts_clock: bool,
+    ) -> Result<(Self, AuthorityTasks), Failure> {
+        let (writer, served, proposals) = store.read(|tx| -> Result<_, Failure> {
             let files: Vec<(String, Arc<[u8]>)> =
                 metadata::current_files(tx)?.into_iter().map(|(name, bytes)| (name, Arc::from(bytes))).collect();
             let writer = Writer::load(&files).map_err(|error| Failure::broken("reading the stored metadata", error))?;
             let served = Served::of(writer.trusted(), None, |_, reference| {
                 Ok(metadata::document(tx, &reference.sha256)?.map(Bytes::from))
             })?;
-            Ok((writer, served))
+            Ok((writer, served, Proposals::load(tx)?))
         })?;
+        let lease = match served.view.profile {
+            RepositoryProfile::Strict => lease.min(STRICT_LEASE_MAX),
+            RepositoryProfile::Dev | RepositoryProfile::Standard => lease,
+        };
         let (announcements, announcements_out) = mpsc::channel(ANNOUNCEMENTS_MAX);
         let (batch, jobs) = mpsc::channel(BATCH_QUEUE_MAX);
         let authority = Self {
             store,
-            signing: Arc::new(Mutex::new(Signing { writer, keyring })),
+            signing: Arc::new(Mutex::new(Signing { writer, keyring: Arc::new(keyring), proposals })),
             version: watch::Sender::new(served.view.timestamp_version),
             served: Arc::new(ArcSwap::from_pointee(served)),
             lease,
+            accepts_clock,
             started: (clock::now(), clock::timestamp()),
             announcements,
             batch,
         };
         let batches = BatchTask { authority: authority.clone(), jobs };
         Ok((authority, AuthorityTasks { announcements: announcements_out, batches }))
+    }
+
+    /// How long a timestamp is valid.
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
 
     /// What is served now.
@@ -159,13 +183,17 @@ impl Authority {
         mut signing: OwnedMutexGuard<Signing>,
         work: impl FnOnce(&mut Draft, &WriteTx) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let now = clock::timestamp();
-        let (value, made) = self.store.write(|tx| {
-            let mut draft = Draft::new(self.served(), signing.writer.clone(), now);
+        let now = self.now();
+        let (value, made, proposals) = self.store.write(|tx| {
+            let proposals = signing.proposals.clone();
+            let mut draft = Draft::new(self.served(), signing.writer.clone(), now, signing.keyring.clone(), proposals);
             let value = work(&mut draft, tx)?;
+            let mut proposals = std::mem::take(&mut draft.proposals);
             let made = if draft.changed || draft.renew { Some(self.sign(draft, &signing.keyring, tx)?) } else { None };
-            Ok::<_, Failure>((value, made))
+            proposals.store(tx, made.as_ref().map_or(&signing.writer, |(writer, _, _)| writer))?;
+            Ok::<_, Failure>((value, made, proposals))
         })?;
+        signing.proposals = proposals;
         if let Some((writer, served, publication)) = made {
             signing.writer = writer;
             let version = served.view.timestamp_version;
@@ -178,10 +206,56 @@ impl Authority {
         Ok(value)
     }
 
+    /// The time of a change.
+    fn now(&self) -> Timestamp {
+        let now = clock::timestamp();
+        if self.accepts_clock { now.max(self.served.load().view.issued_at) } else { now }
+    }
+
+    /// Takes a further key of an online role, which `write` has made durable when it comes back.
+    pub async fn add_key(
+        &self,
+        role: RoleName,
+        signer: Signer,
+        write: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let mut signing = self.signing.clone().lock_owned().await;
+        tokio::task::spawn_blocking(move || {
+            write()?;
+            Arc::make_mut(&mut signing.keyring).insert(role, signer);
+            Ok(())
+        })
+        .await
+        .map_err(|error| Failure::broken("adding a key", error))?
+    }
+
+    /// The keys of this server.
+    pub async fn keyring(&self) -> Arc<Keyring> {
+        self.signing.lock().await.keyring.clone()
+    }
+
+    /// Replaces the keys of this server, once `store` has made the disk agree.
+    pub async fn set_keyring(
+        &self,
+        keyring: Keyring,
+        store: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let mut signing = self.signing.clone().lock_owned().await;
+        tokio::task::spawn_blocking(move || {
+            signing.keyring = Arc::new(keyring);
+            store()
+        })
+        .await
+        .map_err(|error| Failure::broken("replacing the keys", error))?
+    }
+
     fn sign(&self, draft: Draft, keyring: &Keyring, tx: &WriteTx) -> Result<(Writer, Served, Publication), Failure> {
         self.check_clock(draft.now())?;
         let now = draft.now();
+        let log = audit::head(tx)?;
         let Draft { mut writer, documents, served: before, changed, .. } = draft;
+        // What was done in this transaction is in it; the files that it leads to are leaves of the next.
+        writer.set_log_head(log);
         let publication = if changed {
             writer.commit(keyring, now, self.lease)
         } else {
@@ -193,15 +267,21 @@ impl Authority {
         })?;
         let new = stored(&before, &after, &publication, documents.values());
         metadata::put(tx, &new, now)?;
+        if let Some((_, timestamp)) = new.files.iter().find(|(name, _)| name == "timestamp.json") {
+            audit::put_head(tx, log.size, timestamp)?;
+        }
         Ok((writer, after, publication))
     }
 
     fn check_clock(&self, now: Timestamp) -> Result<(), Failure> {
+        if self.accepts_clock {
+            return Ok(());
+        }
         let issued = self.served.load().view.issued_at;
         if now < issued {
             let detail = format!(
                 "the server's clock says {now}, but the newest timestamp was issued at {issued}; nothing is signed until \
-                 the clock is right"
+                 the clock is right; if it is right now and was wrong then, start with --accept-clock"
             );
             return Err(Failure::refused(ProblemType::NotReady, detail));
         }
@@ -224,6 +304,9 @@ fn sign_failure(error: WriteError) -> Failure {
             Failure::refused(ProblemType::Full, error.to_string())
         }
         WriteError::ClockBehind { .. } => Failure::refused(ProblemType::NotReady, error.to_string()),
+        WriteError::Unsigned { .. } | WriteError::NotNext { .. } => {
+            Failure::refused(ProblemType::Conflict, error.to_string())
+        }
         other => Failure::broken("signing metadata", other),
     }
 }

@@ -1,12 +1,16 @@
-//! `sluice-repo init --dev`: keys, the first signed metadata, and the first admin's token.
+//! `sluice-repo init` and `publish`: the server's keys, the first signed metadata, and the first admin's token.
 //!
-//! Everything is made in an empty folder; when a step fails, what was made is removed again.
+//! A dev repository is made in one step. A production one is prepared first: its root and targets are drafts that people
+//! sign elsewhere, and the repository exists once they are published. Everything is made in an empty folder; when a step
+//! fails, what it made is removed again.
 
 use crate::authority::Authority;
-use crate::clock;
+use crate::operations::{Failure, ceremony};
+use crate::{clock, key_files};
 use anyhow::{Context, ensure};
+use sluice_api::ceremony::CeremonyDone;
 use sluice_identity::DeviceKey;
-use sluice_metadata::{InitParams, Keyring, RepositoryProfile, Signer, Writer, dev_roles};
+use sluice_metadata::{InitParams, InitPlan, Keyring, RepositoryProfile, Writer, dev_roles, online_roles};
 use sluice_model::{
     AccessScope, Limits, Member, MemberAddresses, MemberKind, PersonName, PersonRole, Revoked, RingName, Roster,
     Timestamp, Topology,
@@ -16,9 +20,8 @@ use sluice_repo_store::audit::{self, NewAuditLine};
 use sluice_repo_store::metadata::{self, NewMetadata};
 use sluice_repo_store::tokens::{self, PersonTokenRecord, SecretHash};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Lease of the first timestamp: the server re-signs with its own setting when it starts.
@@ -27,6 +30,9 @@ const FIRST_LEASE: Duration = Duration::from_secs(24 * 3_600);
 const FIRST_TOKEN_FOR: Duration = Duration::from_secs(90 * 24 * 3_600);
 /// The first admin.
 const FIRST_ADMIN: &str = "admin";
+
+/// Folder of the drafts that people sign.
+pub const DRAFTS: &str = "ceremony";
 
 /// What was made.
 pub struct Made {
@@ -52,7 +58,7 @@ async fn make(data: &Path, rings: Vec<RingName>, name: &str) -> anyhow::Result<M
         make_folder(&data.join(folder))?;
     }
     let device_key = DeviceKey::load_or_create(&data.join("device.key")).context("making the device key")?;
-    let keyring = make_keys(&data.join("keys"), &rings)?;
+    let keyring = key_files::make(&data.join("keys"), dev_roles(&rings))?;
     let store = Store::open(&data.join("repo.redb"))?;
     let now = clock::timestamp();
     let params = InitParams {
@@ -64,18 +70,106 @@ async fn make(data: &Path, rings: Vec<RingName>, name: &str) -> anyhow::Result<M
     };
     let (_, publication) = Writer::init(params, &keyring).context("signing the first metadata")?;
     store.write(|tx| metadata::put(tx, &NewMetadata { files: publication.files, ..NewMetadata::default() }, now))?;
-    let (authority, _tasks) = Authority::open(store, keyring, FIRST_LEASE)?;
-    let made = first_documents(&authority, &device_key, rings, name.to_owned()).await?;
-    sync_folder(data)?;
+    let (authority, _tasks) = Authority::open(store, keyring, FIRST_LEASE, false)?;
+    let made = first_documents(&authority, &device_key).await?;
+    key_files::sync_folder(data)?;
     Ok(made)
 }
 
-async fn first_documents(
-    authority: &Authority,
+/// Makes the server's own keys in `data`, and the drafts that people sign before there is a repository. Gives their paths.
+pub fn prepare(data: &Path, plan: InitPlan) -> anyhow::Result<Vec<PathBuf>> {
+    check_empty(data)?;
+    make_folder(data)?;
+    let made = make_drafts(data, plan);
+    if made.is_err() {
+        remove_contents(data);
+    }
+    made
+}
+
+fn make_drafts(data: &Path, plan: InitPlan) -> anyhow::Result<Vec<PathBuf>> {
+    for folder in ["keys", "uploads", "content", DRAFTS] {
+        make_folder(&data.join(folder))?;
+    }
+    DeviceKey::load_or_create(&data.join("device.key")).context("making the device key")?;
+    let rings: Vec<RingName> = plan.rings.iter().map(|ring| ring.name.clone()).collect();
+    let keyring = key_files::make(&data.join("keys"), online_roles(&rings))?;
+    let mut paths = Vec::new();
+    for draft in plan.drafts(&keyring).context("drafting root and targets")? {
+        let path = data.join(DRAFTS).join(draft.file_name());
+        key_files::write_private(&path, &draft.to_bytes())?;
+        paths.push(path);
+    }
+    key_files::sync_folder(&data.join(DRAFTS))?;
+    key_files::sync_folder(data)?;
+    Ok(paths)
+}
+
+/// What came of [`publish`].
+pub enum Published {
+    /// The repository exists from now on.
+    First(Made),
+    /// It had been there.
+    Next(CeremonyDone),
+}
+
+/// Brings files that people signed into force, while the server does not run: the first ones make the repository.
+pub async fn publish(data: &Path, files: &[PathBuf]) -> anyhow::Result<Published> {
+    let mut read = Vec::new();
+    for path in files {
+        let name = path.file_name().and_then(|name| name.to_str()).context("a file has no readable name")?;
+        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        read.push((name.to_owned(), bytes));
+    }
+    let keyring = key_files::load(&data.join("keys"))?;
+    if data.join("repo.redb").is_file() {
+        let store = Store::open(&data.join("repo.redb")).context(
+            "is sluice-repo serving this folder? Then publish over the admin API: sluice root publish FILE...",
+        )?;
+        let (authority, _tasks) = Authority::open(store, keyring, FIRST_LEASE, false)?;
+        let done = ceremony::enforce(&authority, data, "server", read).await;
+        return done.map(Published::Next).map_err(explain);
+    }
+    let device_key = DeviceKey::load(&data.join("device.key"))
+        .with_context(|| format!("{} holds no prepared repository; begin with sluice-repo init", data.display()))?;
+    let drafts = ceremony::read(read).map_err(explain)?;
+    let now = clock::timestamp();
+    let (_, publication) =
+        Writer::start(drafts, &keyring, now, FIRST_LEASE).context("these files do not make a repository")?;
+    let made = begin(data, &device_key, keyring, publication.files, now).await;
+    if made.is_err() {
+        // A repository without its first documents is none.
+        let _ = fs::remove_file(data.join("repo.redb"));
+    }
+    made.map(Published::First)
+}
+
+async fn begin(
+    data: &Path,
     device_key: &DeviceKey,
-    rings: Vec<RingName>,
-    name: String,
+    keyring: Keyring,
+    files: Vec<(String, Vec<u8>)>,
+    now: Timestamp,
 ) -> anyhow::Result<Made> {
+    let store = Store::open(&data.join("repo.redb"))?;
+    store.write(|tx| metadata::put(tx, &NewMetadata { files, ..NewMetadata::default() }, now))?;
+    let (authority, _tasks) = Authority::open(store, keyring, FIRST_LEASE, false)?;
+    let made = first_documents(&authority, device_key).await?;
+    key_files::sync_folder(data)?;
+    Ok(made)
+}
+
+/// A refusal in the words of its problem; a command line has no other place for them.
+fn explain(failure: Failure) -> anyhow::Error {
+    match failure {
+        Failure::Refused(problem) => anyhow::anyhow!("{problem}"),
+        broken => broken.into(),
+    }
+}
+
+async fn first_documents(authority: &Authority, device_key: &DeviceKey) -> anyhow::Result<Made> {
+    let served = authority.served();
+    let (rings, name, profile) = (served.view.rings.clone(), served.view.repo_id.clone(), served.view.profile.as_str());
     let origin = Member {
         key: device_key.public(),
         kind: MemberKind::Origin,
@@ -102,7 +196,7 @@ async fn first_documents(
                     action: "repository.init",
                     subject: name,
                     done: true,
-                    detail: format!("profile dev, rings {rings}, first admin {FIRST_ADMIN}"),
+                    detail: format!("profile {profile}, rings {rings}, first admin {FIRST_ADMIN}"),
                 },
             )?;
             Ok(())
@@ -127,6 +221,7 @@ fn first_token() -> anyhow::Result<(String, PersonTokenRecord)> {
         created_by: "server".into(),
         created_at: now,
         expires_at: now.plus(FIRST_TOKEN_FOR),
+        renewable_until: now.plus(FIRST_TOKEN_FOR),
         revoked: None,
     };
     Ok((token, record))
@@ -134,37 +229,6 @@ fn first_token() -> anyhow::Result<(String, PersonTokenRecord)> {
 
 fn random(bytes: &mut [u8]) -> anyhow::Result<()> {
     getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("the system gave no random bytes: {error}"))
-}
-
-fn make_keys(folder: &Path, rings: &[RingName]) -> anyhow::Result<Keyring> {
-    let mut keyring = Keyring::default();
-    for role in dev_roles(rings) {
-        let mut seed = [0; 32];
-        random(&mut seed)?;
-        let signer = Signer::from_seed(seed);
-        write_private(&folder.join(format!("{role}.key")), signer.to_pkcs8_pem().as_bytes())?;
-        keyring.insert(role, signer);
-    }
-    sync_folder(folder)?;
-    Ok(keyring)
-}
-
-/// Reads every key of `<data>/keys`.
-pub fn load_keys(folder: &Path) -> anyhow::Result<Keyring> {
-    let mut keyring = Keyring::default();
-    let entries = fs::read_dir(folder).with_context(|| format!("reading the signing keys in {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let Some(role) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".key")) else { continue };
-        let role = role.parse().with_context(|| format!("{} is not named after a role", path.display()))?;
-        let pem = zeroize::Zeroizing::new(
-            fs::read_to_string(&path).with_context(|| format!("reading the signing key {}", path.display()))?,
-        );
-        let signer =
-            Signer::from_pkcs8_pem(&pem).with_context(|| format!("reading the signing key {}", path.display()))?;
-        keyring.insert(role, signer);
-    }
-    Ok(keyring)
 }
 
 fn check_empty(data: &Path) -> anyhow::Result<()> {
@@ -187,19 +251,6 @@ fn make_folder(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("making the folder {}", path.display()))
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("writing {}", path.display()))
-}
-
-fn sync_folder(path: &Path) -> anyhow::Result<()> {
-    fs::File::open(path).and_then(|folder| folder.sync_all()).with_context(|| format!("syncing {}", path.display()))
 }
 
 fn remove_contents(data: &Path) {

@@ -2,6 +2,7 @@
 
 mod authority;
 mod authorize;
+mod certificate_loop;
 mod clock;
 mod counters;
 mod device_loop;
@@ -9,12 +10,17 @@ mod draft;
 mod gauges;
 mod http;
 mod http_loop;
+mod https_loop;
 mod init;
+mod init_args;
+mod key_files;
 mod node_board;
 mod operations;
 mod origin;
 mod overlay_links;
 mod overlay_loop;
+mod proposals;
+mod quotas;
 mod served;
 mod state;
 mod sweep_loop;
@@ -26,6 +32,7 @@ mod tests;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use init_args::{ApproverKey, HolderKey};
 use sluice_model::RingName;
 use sluice_settings::{LogFormat, RepoSettings};
 use std::io::Write;
@@ -43,22 +50,27 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes a new repository in an empty folder
+    /// Makes a new repository in an empty folder, or prepares one whose keys people hold
     Init(InitArgs),
+    /// Brings root, targets and ring files that people signed into force while the server does not run
+    Publish(PublishArgs),
     /// Runs the repository
     Serve(ServeArgs),
+    /// Prints the fingerprint of the internal CA, which `sluice login` asks for
+    Fingerprint(FingerprintArgs),
     /// Prints the OpenAPI document of the admin API
     Openapi,
 }
 
 #[derive(Args)]
-#[command(
-    after_help = "Example:\n  sluice-repo init --dev --data /var/lib/sluice-repo --rings validation,pilot,production"
-)]
+#[command(after_help = INIT_EXAMPLES)]
 struct InitArgs {
     /// Every signing key on this server, every threshold 1. Not for production
-    #[arg(long)]
+    #[arg(long, conflicts_with = "profile")]
     dev: bool,
+    /// A production profile: holders sign root and targets; `strict` has a lease of at most an hour
+    #[arg(long, value_parser = ["standard", "strict"])]
+    profile: Option<String>,
     /// The data folder; must be empty or absent
     #[arg(long, default_value = "/var/lib/sluice-repo")]
     data: PathBuf,
@@ -68,6 +80,43 @@ struct InitArgs {
     /// Id of the repository: lower-case letters, digits and '-'
     #[arg(long, default_value = "sluice")]
     name: String,
+    /// A holder of root: his name and the file of his public key; may be repeated
+    #[arg(long = "root-key", value_name = "NAME=FILE", conflicts_with = "dev")]
+    root_keys: Vec<HolderKey>,
+    /// A holder of targets; may be repeated
+    #[arg(long = "targets-key", value_name = "NAME=FILE", conflicts_with = "dev")]
+    targets_keys: Vec<HolderKey>,
+    /// How many holders of root must sign
+    #[arg(long, default_value_t = 2)]
+    root_threshold: u32,
+    /// How many holders of targets must sign
+    #[arg(long, default_value_t = 2)]
+    targets_threshold: u32,
+    /// An approver whose own key must sign every patch of a ring; may be repeated
+    #[arg(long = "approver", value_name = "RING:NAME=FILE", conflicts_with = "dev")]
+    approvers: Vec<ApproverKey>,
+}
+
+const INIT_EXAMPLES: &str = "Examples:
+  sluice-repo init --dev --data /var/lib/sluice-repo --rings validation,pilot,production
+  sluice-repo init --profile standard --data /var/lib/sluice-repo \\
+      --root-key ann=ann.pub --root-key ben=ben.pub --root-key cat=cat.pub \\
+      --targets-key ann=ann.pub --targets-key ben=ben.pub --targets-key cat=cat.pub \\
+      --approver production:dora=dora.pub
+
+The public keys are made by `sluice key new`. docs/ceremonies.md is the guide.";
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  sluice-repo publish --data /var/lib/sluice-repo 1.root.json 1.targets.json 1.rel-production.json\n\nWhile the server runs, `sluice root publish` does the same over the admin API."
+)]
+struct PublishArgs {
+    /// The data folder that init prepared
+    #[arg(long, default_value = "/var/lib/sluice-repo")]
+    data: PathBuf,
+    /// Signed files, each named VERSION.ROLE.json; copies with other signatures may be given too
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -84,6 +133,9 @@ struct ServeArgs {
     /// Overrides listen.http
     #[arg(long)]
     http: Option<SocketAddr>,
+    /// Overrides https.listen
+    #[arg(long)]
+    https: Option<SocketAddr>,
     /// Overrides listen.device
     #[arg(long)]
     device: Option<SocketAddr>,
@@ -93,13 +145,28 @@ struct ServeArgs {
     /// Overrides lease.serving_secs
     #[arg(long)]
     lease_secs: Option<u64>,
+    /// Sign although the clock stands before the newest timestamp: you vouch that it is right now
+    #[arg(long)]
+    accept_clock: bool,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  sluice-repo fingerprint --data /var/lib/sluice-repo\n\nThe same number: openssl x509 -noout -fingerprint -sha256 -in /var/lib/sluice-repo/https/ca.pem"
+)]
+struct FingerprintArgs {
+    /// The data folder that init made
+    #[arg(long, default_value = "/var/lib/sluice-repo")]
+    data: PathBuf,
 }
 
 fn main() -> ExitCode {
     sluice_identity::install_provider();
     let done = match Cli::parse().command {
         Command::Init(args) => init(args),
+        Command::Publish(args) => publish(args),
         Command::Serve(args) => serve(args),
+        Command::Fingerprint(args) => fingerprint(args),
         Command::Openapi => openapi(),
     };
     match done {
@@ -112,9 +179,12 @@ fn main() -> ExitCode {
 }
 
 fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
+    if args.profile.is_some() {
+        return prepare(args);
+    }
     if !args.dev {
-        let text = "key ceremonies do not exist yet: run `sluice-repo init --dev`, which keeps every signing key on this \
-                    server (profile dev, not for production)";
+        let text = "choose --dev (every signing key on this server, not for production), or --profile standard with the \
+                    public keys of the holders: docs/ceremonies.md is the guide";
         Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, text).print()?;
         return Ok(ExitCode::from(2));
     }
@@ -133,14 +203,65 @@ fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn prepare(args: InitArgs) -> anyhow::Result<ExitCode> {
+    let (data, name) = (args.data.clone(), args.name.clone());
+    let plan = init_args::plan(args)?;
+    let people = init_args::people(&plan);
+    let paths = init::prepare(&data, plan)?;
+    let drafts = paths.iter().map(|path| format!("    {}", path.display())).collect::<Vec<_>>().join("\n");
+    let files = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+    say(&format!(
+        "Repository {name} is prepared in {}: this server made its own keys, and people sign the rest.\n\n\
+         To be signed:\n{drafts}\n\nBy whom:\n{people}\n\
+         Each of them, on a machine of his own, reads what it says and signs:\n\
+         \x20   sluice root sign 1.root.json --key FILE\n\
+         \x20   sluice targets sign 1.targets.json --key FILE\n\
+         \x20   sluice approve --draft 1.rel-RING.json --key FILE\n\n\
+         Then, here: sluice-repo publish --data {} {files}",
+        data.display(),
+        data.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn publish(args: PublishArgs) -> anyhow::Result<ExitCode> {
+    match runtime()?.block_on(init::publish(&args.data, &args.files))? {
+        init::Published::First(made) => say(&format!(
+            "The repository exists.\n\nToken of the first admin, shown once, valid until {}:\n\n    {}\n\n\
+             Next: sluice-repo serve --data {}\nthen: sluice login http://127.0.0.1:8470",
+            made.token_expires_at.to_seconds_text(),
+            made.token,
+            args.data.display()
+        ))?,
+        init::Published::Next(done) => say(&format!(
+            "In force: {}.\nSigned anew by this server: {}.\nKeys of this server that lost their role and were deleted: {}.",
+            done.published.join(", "),
+            done.signed_by_server.join(", "),
+            done.keys_deleted.len()
+        ))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let mut settings: RepoSettings = sluice_settings::load(args.config.as_deref(), std::env::vars())?;
     settings.listen.http = args.http.unwrap_or(settings.listen.http);
+    settings.https.listen = args.https.unwrap_or(settings.https.listen);
     settings.listen.device = args.device.unwrap_or(settings.listen.device);
     settings.listen.overlay = args.overlay.unwrap_or(settings.listen.overlay);
     settings.lease.serving_secs = args.lease_secs.unwrap_or(settings.lease.serving_secs);
     sluice_telemetry::log::init(settings.log.format == LogFormat::Json, &settings.log.filter)?;
-    runtime()?.block_on(wiring::serve(settings, args.data))?;
+    runtime()?.block_on(wiring::serve(settings, args.data, args.accept_clock))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fingerprint(args: FingerprintArgs) -> anyhow::Result<ExitCode> {
+    if !args.data.join("repo.redb").is_file() {
+        anyhow::bail!("{0} holds no repository; name its folder with --data", args.data.display());
+    }
+    let folder = args.data.join(certificate_loop::CA_FOLDER);
+    let ca = sluice_identity::InternalCa::load_or_create(&folder, clock::timestamp())?;
+    say(&ca.fingerprint().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 

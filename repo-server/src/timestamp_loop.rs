@@ -1,7 +1,9 @@
-//! Signs a new timestamp on a timer, so that the serving lease of whoever hears of it begins anew.
+//! Signs a new timestamp on a timer, so that the serving lease of whoever hears of it begins anew; looks at the expiry
+//! calendar with each.
 
 use crate::authority::Authority;
 use crate::http::problem::chain;
+use crate::operations::calendar::Reminder;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +21,7 @@ pub fn interval(lease: Duration) -> Duration {
 pub async fn run(authority: Authority, lease: Duration, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(interval(lease));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reminder = Reminder::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -27,6 +30,7 @@ pub async fn run(authority: Authority, lease: Duration, stop: CancellationToken)
         if let Err(failure) = authority.renew().await {
             tracing::error!(error = chain(&failure), "the timestamp was not renewed; the serving lease runs down");
         }
+        reminder.look(&authority).await;
     }
 }
 

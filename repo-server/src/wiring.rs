@@ -4,6 +4,7 @@
 //! the stores' tasks follow; all within [`STOP_WITHIN`]. A task that ends without being told to stops the program.
 
 use crate::authority::{Authority, AuthorityTasks};
+use crate::clock;
 use crate::counters::SiteLinks;
 use crate::gauges::Gauges;
 use crate::node_board::NodeBoard;
@@ -12,20 +13,21 @@ use crate::operations::publish;
 use crate::operations::upload::BusyUploads;
 use crate::overlay_links::LinkTable;
 use crate::overlay_loop::OverlayLoop;
+use crate::quotas::Quotas;
 use crate::state::{App, Listening, Shared};
-use crate::{device_loop, http_loop, init, sweep_loop, timestamp_loop};
+use crate::{certificate_loop, device_loop, http_loop, https_loop, key_files, sweep_loop, timestamp_loop};
 use anyhow::{Context, anyhow, bail};
 use sluice_api::gossip::metadata_topic;
 use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::{ContentStore, StoreLimits, WriterTask};
-use sluice_identity::DeviceKey;
+use sluice_identity::{DeviceKey, InternalCa};
 use sluice_metadata::RepositoryProfile;
-use sluice_model::{ArtifactId, MemberAddresses};
+use sluice_model::MemberAddresses;
 use sluice_overlay::{Overlay, OverlayConfig};
 use sluice_repo_store::{Store, members};
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
-use sluice_transport::{DeviceListener, ListenLimits};
+use sluice_transport::{DeviceListener, HttpsListener, ListenLimits};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -33,7 +35,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -45,18 +46,26 @@ const LEASE_SECS_MIN: u64 = 10;
 type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
 /// Runs the repository in `data` until a signal, or until a task fails.
-pub async fn serve(settings: RepoSettings, data: PathBuf) -> anyhow::Result<()> {
+pub async fn serve(settings: RepoSettings, data: PathBuf, accepts_clock: bool) -> anyhow::Result<()> {
     if settings.lease.serving_secs < LEASE_SECS_MIN {
         bail!("lease.serving_secs is {}; at least {LEASE_SECS_MIN}", settings.lease.serving_secs);
     }
     if !data.join("repo.redb").is_file() {
+        if data.join(crate::init::DRAFTS).is_dir() {
+            bail!(
+                "{0} is prepared, and its root and targets are not published yet: have the drafts in {0}/{1} signed, then \
+                 `sluice-repo publish --data {0} FILE...`",
+                data.display(),
+                crate::init::DRAFTS
+            );
+        }
         bail!("{0} holds no repository; make one with `sluice-repo init --dev --data {0}`", data.display());
     }
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let (front, stores) = (CancellationToken::new(), CancellationToken::new());
     let (mut front_tasks, mut store_tasks) = (Tasks::new(), Tasks::new());
-    let app = start(settings, data, (&mut front_tasks, &front), (&mut store_tasks, &stores)).await?;
+    let app = start((settings, data, accepts_clock), (&mut front_tasks, &front), (&mut store_tasks, &stores)).await?;
     announce_start(&app)?;
     let ended = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
@@ -89,13 +98,12 @@ fn unexpected(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::Joi
 }
 
 async fn start(
-    settings: RepoSettings,
-    data: PathBuf,
+    (settings, data, accepts_clock): (RepoSettings, PathBuf, bool),
     (front_tasks, front): (&mut Tasks, &CancellationToken),
     (store_tasks, stores): (&mut Tasks, &CancellationToken),
 ) -> anyhow::Result<Shared> {
-    let lease = Duration::from_secs(settings.lease.serving_secs);
-    let Opened { app, authority_tasks: tasks, writer, reports_writer, retired } = open(settings, data)?;
+    let Opened { app, authority_tasks: tasks, writer, reports_writer } = open(settings, data, accepts_clock)?;
+    let lease = app.authority.lease();
     spawn(store_tasks, "content writer", {
         let stop = stores.clone();
         async move { Ok(writer.run(stop).await?) }
@@ -104,6 +112,11 @@ async fn start(
 
     let listen = &app.settings.listen;
     let http = TcpListener::bind(listen.http).await.with_context(|| cannot_listen(listen.http, "http"))?;
+    let at = app.settings.https.listen;
+    let (certificates, renewal) = certificate_loop::begin(&app, reachable(at).ip())?;
+    let https = HttpsListener::bind(at, certificates, https_loop::limits()).with_context(|| {
+        format!("cannot listen on {at}; choose another with https.listen (or --https), or stop what uses it")
+    })?;
     let device = DeviceListener::bind(listen.device, &app.device_key, ListenLimits::default())
         .with_context(|| cannot_listen(listen.device, "device"))?;
     let config = OverlayConfig {
@@ -114,7 +127,12 @@ async fn start(
     let (overlay, overlay_task, events) =
         Overlay::open(config).await.with_context(|| cannot_listen(listen.overlay, "overlay"))?;
     let overlay_at = overlay.listen_addresses().first().copied().unwrap_or(listen.overlay);
-    let listening = Listening { http: http.local_addr()?, device: device.local_addr()?, overlay: overlay_at };
+    let listening = Listening {
+        http: http.local_addr()?,
+        https: https.local_addr()?,
+        device: device.local_addr()?,
+        overlay: overlay_at,
+    };
     app.listening.set(listening).map_err(|_| anyhow!("the listeners were bound twice"))?;
 
     publish::sweep_content(&app).await?;
@@ -123,8 +141,10 @@ async fn start(
     spawn(front_tasks, "signing of batches", infallible(tasks.batches.run(stop())));
     spawn(front_tasks, "timestamp", infallible(timestamp_loop::run(app.authority.clone(), lease, stop())));
     spawn(front_tasks, "http", infallible(http_loop::run(app.clone(), http, stop())));
+    spawn(front_tasks, "https", infallible(https_loop::run(app.clone(), https, stop())));
+    spawn(front_tasks, "certificates", infallible(renewal.run(stop())));
     spawn(front_tasks, "device", infallible(device_loop::run(app.clone(), device, stop())));
-    spawn(front_tasks, "uploads", infallible(sweep_loop::run(app.clone(), retired, stop())));
+    spawn(front_tasks, "uploads", infallible(sweep_loop::run(app.clone(), stop())));
     let announcements = tasks.announcements;
     let follow = OverlayLoop { app: app.clone(), overlay, events, announcements };
     spawn(front_tasks, "overlay", {
@@ -148,17 +168,19 @@ pub struct Opened {
     pub writer: WriterTask,
     /// Writes outcome reports.
     pub reports_writer: sluice_compliance_store::WriterTask,
-    /// Retracted artifacts whose bytes are to leave the disk.
-    pub retired: mpsc::Receiver<ArtifactId>,
 }
 
 /// Opens keys and stores of the repository in `data`; binds nothing.
-pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
+pub fn open(mut settings: RepoSettings, data: PathBuf, accepts_clock: bool) -> anyhow::Result<Opened> {
     let device_key = DeviceKey::load(&data.join("device.key")).context("reading the device key")?;
-    let keyring = init::load_keys(&data.join("keys"))?;
+    let ca = InternalCa::load_or_create(&data.join(certificate_loop::CA_FOLDER), clock::timestamp())
+        .context("opening the internal CA of the HTTPS listener")?;
+    let keyring = key_files::load(&data.join("keys"))?;
     let store = Store::open(&data.join("repo.redb")).context("is another sluice-repo serving this folder?")?;
     let lease = Duration::from_secs(settings.lease.serving_secs);
-    let (authority, authority_tasks) = Authority::open(store.clone(), keyring, lease)?;
+    let (authority, authority_tasks) = Authority::open(store.clone(), keyring, lease, accepts_clock)?;
+    // A strict repository has a shorter lease than the settings may say.
+    settings.lease.serving_secs = authority.lease().as_secs();
     let limits = StoreLimits {
         reserve_bytes: settings.store.reserve_bytes,
         memory_bytes: usize::try_from(settings.store.memory_bytes).unwrap_or(usize::MAX),
@@ -169,29 +191,29 @@ pub fn open(settings: RepoSettings, data: PathBuf) -> anyhow::Result<Opened> {
         ComplianceStore::open(&data.join("compliance.redb")).context("opening the compliance database")?;
     let board = NodeBoard::load(store.read(members::words)?);
     let metrics = Metrics::default();
-    let (retire, retired) = mpsc::channel(sweep_loop::RETIRED_MAX);
     let app = Arc::new(App {
         store,
         authority,
         device_key,
+        ca,
         gauges: Gauges::new(&metrics),
         metrics,
         settings,
         boot: boot_id()?,
         content,
-        retired: retire,
         publishing: tokio::sync::Mutex::new(()),
         sites: SiteLinks::default(),
         overlay_links: LinkTable::default(),
         compliance,
         board,
+        quotas: Quotas::default(),
         refusals: RefusalBudget::default(),
         busy_uploads: BusyUploads::default(),
         data,
         stopping: CancellationToken::new(),
         listening: OnceLock::new(),
     });
-    Ok(Opened { app, authority_tasks, writer, reports_writer, retired })
+    Ok(Opened { app, authority_tasks, writer, reports_writer })
 }
 
 fn spawn(tasks: &mut Tasks, name: &'static str, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
@@ -262,9 +284,11 @@ fn announce_start(app: &App) -> anyhow::Result<()> {
         tracing::warn!("profile dev: every signing key is on this server; not for production");
     }
     tracing::info!(
-        http = %listening.http, device = %listening.device, overlay = %listening.overlay, data = %app.data.display(),
+        http = %listening.http, https = %listening.https, fingerprint = %app.ca.fingerprint(), device = %listening.device, overlay = %listening.overlay, data = %app.data.display(),
         repository = served.view.repo_id, lease_secs = app.settings.lease.serving_secs,
-        "serving; next: sluice login http://{} with a person's token, then sluice site add", listening.http
+        "serving; next: sluice login http://{} with a person's token, then sluice site add; from other machines: \
+         sluice login https://HOST:{} --fingerprint {}",
+        listening.http, listening.https.port(), app.ca.fingerprint()
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(())

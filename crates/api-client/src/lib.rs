@@ -10,6 +10,7 @@
 
 mod admin;
 mod bootstrap;
+mod ceremony;
 mod content;
 mod device;
 mod error;

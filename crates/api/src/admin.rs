@@ -18,19 +18,23 @@
 //! | `GET /rings` | any | -> [`Rings`] |
 //! | `POST /enrolment-tokens` | admin | [`NewEnrolmentToken`] -> [`EnrolmentToken`] |
 //! | `POST /person-tokens` | admin | [`NewPersonToken`] -> [`PersonToken`] |
+//! | `GET /tokens`, `DELETE /tokens/{id}`, `DELETE /tokens/persons/{person}` | admin | -> [`Tokens`](crate::tokens::Tokens), [`RevokedTokens`](crate::tokens::RevokedTokens) |
+//! | `POST /tokens/own/rotation`, `DELETE /tokens/own` | any | -> [`PersonToken`], [`RevokedTokens`](crate::tokens::RevokedTokens) |
+//! | `GET /requests`, `DELETE /requests/{id}` | any, who asked or admin | -> [`PendingRequests`](crate::requests::PendingRequests) |
 //! | `GET /nodes`, `DELETE /nodes/{key}` | any, admin | -> [`Nodes`] |
 //! | `GET /bans`, `POST /bans/{key}/lift` | any, admin | [`crate::bans`] |
 //! | `GET /endpoints`, `DELETE /endpoints/{id}` | any, admin | -> [`Endpoints`] |
 //! | `GET /endpoints/{id}/explanation` | any | -> [`Explanation`] |
 //! | `GET /outcomes?endpoint&patch&site&after&limit` | any | -> [`Outcomes`] |
 //! | `GET /compliance/patches`, `GET /compliance/sites`, `GET /compliance/endpoints` | any | -> [`ComplianceByPatch`], [`ComplianceBySite`], [`ComplianceByEndpoint`] (`Accept: text/csv` gives CSV) |
-//! | `GET /audit?after&limit` | any | -> [`AuditEntries`] |
+//! | `GET /audit?after&limit`, `GET /audit/export` | auditor, admin | -> [`AuditEntries`], lines of `sluice-audit` |
 
 use crate::device::{BannedPeer, DeviceKind};
 use serde::{Deserialize, Serialize};
 use sluice_model::{
     ArtifactId, ByteRate, Cve, EndpointId, MemberAddresses, MemberKey, Network, PatchName, PatchRef, PatchVersion, PersonName, PersonRole, RingName, Severity, Sha256, SiteName, SuspensionScope, SuspensionSubject, Timestamp,
 };
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// Who the token belongs to.
@@ -41,6 +45,16 @@ pub struct WhoAmI {
     pub person: PersonName,
     #[schema(value_type = Vec<String>)]
     pub roles: Vec<PersonRole>,
+    /// Where the token may change something, in words: `everywhere`, or sites and rings.
+    #[serde(default)]
+    pub scope: String,
+    /// Id of the token.
+    #[serde(default)]
+    pub token: String,
+    /// The first moment at which it is no longer taken.
+    #[serde(default)]
+    #[schema(value_type = u64)]
+    pub expires_at: Timestamp,
     pub repository: String,
     /// `dev`, `standard` or `strict`, from the signed root.
     pub profile: String,
@@ -525,6 +539,14 @@ pub struct NewPersonToken {
     pub person: PersonName,
     #[schema(value_type = Vec<String>)]
     pub roles: Vec<PersonRole>,
+    /// Only what touches these sites and no other; absent is everywhere.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub sites: Option<BTreeSet<SiteName>>,
+    /// Only what touches these rings and no other; absent is every ring.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub rings: Option<BTreeSet<RingName>>,
     /// Default 90 days.
     #[serde(default)]
     pub valid_secs: Option<u64>,

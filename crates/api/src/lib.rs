@@ -3,11 +3,14 @@
 //! Nothing here decides anything. Field names are the wire format: `docs/openapi.json` is made from them.
 
 pub mod admin;
+pub mod audit;
 pub mod bans;
 pub mod ceremony;
 pub mod device;
 pub mod gossip;
 pub mod problem;
+pub mod requests;
+pub mod tokens;
 
 /// Path prefix of the admin API.
 pub const ADMIN_PREFIX: &str = "/v1";

@@ -1,7 +1,7 @@
 //! Every route of the admin API below `/v1`, each with its action.
 
 use super::{
-    Route, audit, bans, ceremonies, compliance, endpoints, nodes, outcomes, patches, retractions, sites, status,
+    Route, audit, bans, ceremonies, compliance, endpoints, nodes, outcomes, patches, requests, retractions, sites, status,
     suspensions, tokens, uploads,
 };
 
@@ -15,6 +15,7 @@ pub fn routes() -> Vec<Route> {
     routes.extend(suspensions::routes());
     routes.extend(sites::routes());
     routes.extend(tokens::routes());
+    routes.extend(requests::routes());
     routes.extend(ceremonies::routes());
     routes.extend(nodes::routes());
     routes.extend(bans::routes());

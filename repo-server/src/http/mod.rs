@@ -20,6 +20,7 @@ mod outcomes;
 mod patches;
 pub mod problem;
 pub mod request;
+pub mod requests;
 mod retractions;
 mod route;
 mod router;

@@ -10,8 +10,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use sluice_api::admin::{Artifact, NewApproval, NewPatch, Patch, Patches, RingApproval};
 use sluice_api::problem::Problem;
-use sluice_model::{PatchName, PatchRef, PatchVersion};
+use sluice_model::{PatchName, PatchRef, PatchVersion, RingName};
 use sluice_repo_store::patches::{self, PatchRecord};
+use sluice_repo_store::{Reads, StoreError, proposals};
 use std::collections::BTreeMap;
 use utoipa_axum::routes;
 
@@ -39,17 +40,16 @@ async fn publish_patch(
     Json(new): Json<NewPatch>,
 ) -> Result<(StatusCode, axum::Json<Patch>), Failure> {
     let record = publish::run(&app, &principal, new).await?;
-    let newest = newest_by_ring(&app.store.read(patches::list)?);
-    Ok((StatusCode::CREATED, axum::Json(to_api(record, &newest))))
+    let context = app.store.look(|tx| Ok::<_, Failure>(Context::read(tx, &patches::list(tx)?)?)).await?;
+    Ok((StatusCode::CREATED, axum::Json(to_api(record, &context))))
 }
 
 /// Every patch, newest first.
 #[utoipa::path(get, path = "/v1/patches", tag = "patches", responses((status = 200, body = Patches)))]
 async fn list(State(app): State<Shared>) -> Result<axum::Json<Patches>, Failure> {
-    let mut records = app.store.look(|tx| Ok::<_, Failure>(patches::list(tx)?)).await?;
-    let newest = newest_by_ring(&records);
+    let (mut records, context) = records(&app).await?;
     records.sort_by(|a, b| b.published_at.cmp(&a.published_at).then_with(|| a.patch.cmp(&b.patch)));
-    Ok(axum::Json(Patches { patches: records.into_iter().map(|record| to_api(record, &newest)).collect() }))
+    Ok(axum::Json(Patches { patches: records.into_iter().map(|record| to_api(record, &context)).collect() }))
 }
 
 /// One patch.
@@ -63,10 +63,9 @@ async fn show(
     Params((name, version)): Params<(PatchName, PatchVersion)>,
 ) -> Result<axum::Json<Patch>, Failure> {
     let wanted = PatchRef { name, version };
-    let records = app.store.look(|tx| Ok::<_, Failure>(patches::list(tx)?)).await?;
-    let newest = newest_by_ring(&records);
+    let (records, context) = records(&app).await?;
     let found = records.into_iter().find(|record| record.patch == wanted);
-    Ok(axum::Json(to_api(found.ok_or_else(|| approve::no_such_patch(&wanted))?, &newest)))
+    Ok(axum::Json(to_api(found.ok_or_else(|| approve::no_such_patch(&wanted))?, &context)))
 }
 
 /// Approves a patch into a ring. Who published it cannot.
@@ -86,8 +85,40 @@ async fn approve_patch(
     Json(approval): Json<NewApproval>,
 ) -> Result<axum::Json<Patch>, Failure> {
     let record = approve::run(&app, &principal, PatchRef { name, version }, approval.ring).await?;
-    let newest = newest_by_ring(&app.store.look(|tx| Ok::<_, Failure>(patches::list(tx)?)).await?);
-    Ok(axum::Json(to_api(record, &newest)))
+    let (_, context) = records(&app).await?;
+    Ok(axum::Json(to_api(record, &context)))
+}
+
+/// As the API shows it now.
+pub(super) async fn shown(app: &Shared, record: PatchRecord) -> Result<Patch, Failure> {
+    let (_, context) = records(app).await?;
+    Ok(to_api(record, &context))
+}
+
+/// What a patch looks like depends on these, too.
+struct Context {
+    newest: Newest,
+    /// Rings whose approvers have still to sign a patch.
+    proposed: Vec<(PatchRef, RingName)>,
+}
+
+impl Context {
+    fn read(tx: &impl Reads, records: &[PatchRecord]) -> Result<Self, StoreError> {
+        let rings = proposals::list(tx)?;
+        let proposed = rings
+            .into_iter()
+            .flat_map(|known| known.patches.into_iter().map(move |proposed| (proposed.patch, known.ring.clone())));
+        Ok(Self { newest: newest_by_ring(records), proposed: proposed.collect() })
+    }
+}
+
+async fn records(app: &Shared) -> Result<(Vec<PatchRecord>, Context), Failure> {
+    let both = |tx: &sluice_repo_store::ReadTx| -> Result<_, Failure> {
+        let records = patches::list(tx)?;
+        let context = Context::read(tx, &records)?;
+        Ok((records, context))
+    };
+    app.store.look(both).await
 }
 
 type Newest = BTreeMap<(PatchName, String), u64>;
@@ -116,8 +147,10 @@ fn state_of(record: &PatchRecord, newest: &Newest) -> &'static str {
     }
 }
 
-fn to_api(record: PatchRecord, newest: &Newest) -> Patch {
-    let state = state_of(&record, newest).to_owned();
+fn to_api(record: PatchRecord, context: &Context) -> Patch {
+    let state = state_of(&record, &context.newest).to_owned();
+    let proposed = context.proposed.iter().filter(|(patch, _)| *patch == record.patch);
+    let proposed_into = proposed.map(|(_, ring)| ring.clone()).collect();
     Patch {
         name: record.patch.name,
         version: record.patch.version,
@@ -129,6 +162,7 @@ fn to_api(record: PatchRecord, newest: &Newest) -> Patch {
         published_at: record.published_at,
         artifacts: record.artifacts.into_iter().map(artifact).collect(),
         approvals: record.approvals.into_iter().map(approval).collect(),
+        proposed_into,
         retraction: record.retraction,
     }
 }

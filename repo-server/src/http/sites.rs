@@ -3,7 +3,7 @@
 use super::{Route, route};
 use crate::authorize::{Action, Principal};
 use crate::http::extract::{Json, Params};
-use crate::operations::{Failure, sites};
+use crate::operations::{Failure, calendar, sites};
 use crate::state::Shared;
 use axum::Extension;
 use axum::extract::State;
@@ -68,6 +68,7 @@ async fn set_limits(
 #[utoipa::path(get, path = "/v1/rings", tag = "rings", responses((status = 200, body = Rings)))]
 async fn rings(State(app): State<Shared>) -> axum::Json<Rings> {
     let served = app.served();
+    let thresholds = calendar::ring_thresholds(&served);
     let rings = served.view.rings.iter().map(|ring| {
         let rows = served.view.releases.get(ring).into_iter().flatten();
         let live: BTreeSet<_> = rows
@@ -79,8 +80,7 @@ async fn rings(State(app): State<Shared>) -> axum::Json<Rings> {
             name: ring.clone(),
             patches: live.len() as u64,
             endpoints: endpoints.filter(|row| row.ring == *ring && row.state == EndpointState::Active).count() as u64,
-            // Profile dev: every role has one key. Other profiles cannot be made yet.
-            threshold: 1,
+            threshold: thresholds.get(ring).copied().unwrap_or(1),
         }
     });
     axum::Json(Rings { rings: rings.collect() })

@@ -17,6 +17,7 @@ pub mod fleet_documents;
 pub mod nodes;
 pub mod outcomes;
 pub mod proposal;
+pub mod person_tokens;
 pub mod publish;
 pub mod quarantine;
 pub mod reinstate;

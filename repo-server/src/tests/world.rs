@@ -95,7 +95,7 @@ impl World {
     }
 
     fn open(dir: TempDir, settings: RepoSettings) -> Self {
-        let opened = wiring::open(settings, dir.path().join("repo")).unwrap();
+        let opened = wiring::open(settings, dir.path().join("repo"), false).unwrap();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (writer, token) = (opened.writer, stop.clone());
@@ -104,7 +104,7 @@ impl World {
         let batches: BatchTask = opened.authority_tasks.batches;
         let announcements = Some(opened.authority_tasks.announcements);
         tasks.spawn(batches.run(stop.clone()));
-        tasks.spawn(sweep_loop::run(opened.app.clone(), opened.retired, stop.clone()));
+        tasks.spawn(sweep_loop::run(opened.app.clone(), stop.clone()));
         let remote = Remote("127.0.0.1:40000".parse().unwrap());
         let router = public_router(&opened.app).layer(Extension(remote));
         Self { app: opened.app, router, tasks, stop, dir, announcements }
@@ -141,6 +141,7 @@ impl World {
             created_by: "server".into(),
             created_at: crate::clock::timestamp(),
             expires_at: crate::clock::timestamp().plus(std::time::Duration::from_secs(3_600)),
+            renewable_until: crate::clock::timestamp().plus(std::time::Duration::from_secs(3_600)),
             revoked: None,
         };
         self.app.store.write(|tx| tokens::put_person(tx, &record)).unwrap();

@@ -106,6 +106,7 @@ mod tests {
                 package_version: "3.0.22-1".into(),
                 architecture: "amd64".into(),
             }],
+            proposed_into: Vec::new(),
             approvals: vec![RingApproval {
                 ring: "pilot".parse().unwrap(),
                 by: "bob".parse().unwrap(),
