@@ -86,10 +86,10 @@ fn two_files_under_one_version_are_refused() {
     let mut forge =
         Forge { files: client.files().into_iter().map(|(n, b)| (n, b.to_vec())).collect(), keyring: keyring() };
     let original = forge.clone();
-    forge.edit("timestamp", |signed| signed["x-log"] = json!("other"));
+    forge.edit("timestamp", |signed| signed["x-note"] = json!("other"));
     assert_eq!(client.apply(&mut forge.read(), at(3)).unwrap_err().to_string(), same("timestamp"));
     let mut forge = original.clone();
-    forge.edit("snapshot", |signed| signed["x-log"] = json!("other")).edit("timestamp", bump).relink(&[]);
+    forge.edit("snapshot", |signed| signed["x-note"] = json!("other")).edit("timestamp", bump).relink(&[]);
     assert_eq!(client.apply(&mut forge.read(), at(3)).unwrap_err().to_string(), same("snapshot"));
     let mut forge = original;
     forge.edit("retractions", |signed| signed["targets"] = json!({})).republish(&["retractions"]);
@@ -458,4 +458,28 @@ fn a_file_that_comes_too_early_or_from_nowhere_is_refused() {
     assert_eq!(error.to_string(), "fleet does not delegate to rel-pilot");
     let error = fresh.update_role(&role("rel-moon"), &targets, pilot, at(3)).unwrap_err();
     assert_eq!(error.to_string(), "targets does not delegate to rel-moon");
+}
+
+#[test]
+fn a_key_that_is_only_added_does_not_open_the_way_back() {
+    let (_, client, first, mut newest) = scene();
+    let added = Signer::from_seed([72; 32]);
+    newest.edit("root", |signed| {
+        bump(signed);
+        let id = added.key_id().to_string();
+        signed["keys"][&id] = json!({"keytype": "ed25519", "scheme": "ed25519",
+            "keyval": {"public": hex::encode(added.public_key())}});
+        signed["roles"]["timestamp"]["keyids"].as_array_mut().unwrap().push(json!(id));
+    });
+    let with_new_root = |state: &Forge| {
+        let mut files = state.files.clone();
+        files.insert("2.root.json".into(), newest.files["2.root.json"].clone());
+        Forge { files, keyring: keyring() }
+    };
+    let error = client.apply(&mut with_new_root(&first).read(), at(3)).unwrap_err();
+    assert!(matches!(error, MetadataError::Rollback { .. }), "{error}");
+    let moved = client.apply(&mut with_new_root(&newest).read(), at(3)).unwrap().trusted;
+    assert_eq!((moved.root_version(), moved.timestamp_version()), (2, 3));
+    let files = moved.files();
+    assert_eq!(Trusted::restore(&files, Profile::Strict, &[]).unwrap().versions(), moved.versions());
 }

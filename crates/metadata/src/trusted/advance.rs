@@ -1,6 +1,7 @@
 //! The four steps forward: root, timestamp, snapshot, targets and delegated roles.
 
 use super::*;
+use crate::key::PublicKey;
 
 impl Trusted {
     /// The next version of root, signed by a threshold of the old and of the new keys (specification, section 5.3).
@@ -34,14 +35,21 @@ impl Trusted {
         Ok(Change::Newer)
     }
 
+    /// Drops what the next root's keys do not vouch for. In our own repository the loss of one online key voids all
+    /// that stands below root; in foreign ones each file stands or falls by its own signatures.
     fn drop_what_other_keys_signed(&mut self, next: &Root) {
-        let is_replaced = |role: RoleName| next.role(&role) != self.root.role(&role);
-        let online = is_replaced(RoleName::timestamp()) || is_replaced(RoleName::snapshot());
-        if online || is_replaced(RoleName::targets()) {
+        let timestamp = self.is_void(next, RoleName::timestamp(), self.timestamp.as_ref().map(|held| &held.bytes));
+        let snapshot = self.is_void(next, RoleName::snapshot(), self.snapshot.as_ref().map(|held| &held.bytes));
+        let targets = self.is_void(next, RoleName::targets(), self.targets.as_ref().map(|held| &held.bytes));
+        let online = timestamp || snapshot;
+        if online || targets {
             self.targets = None;
             self.delegated.clear();
         }
-        if online {
+        if self.profile == Profile::Foreign {
+            self.timestamp = self.timestamp.take().filter(|_| !timestamp);
+            self.snapshot = self.snapshot.take().filter(|_| !snapshot);
+        } else if online {
             self.timestamp = None;
             self.snapshot = None;
             // A floor that was set when this rotation was already known stands above it.
@@ -50,6 +58,20 @@ impl Trusted {
                 self.floor.retain(|role, _| *role == root);
             }
         }
+    }
+
+    /// Whether a threshold of the keys that `role` had is gone (section 5.3.11), or the held file no longer verifies. A key
+    /// that is only added voids nothing: an older file that its old key signed must not be taken again.
+    fn is_void(&self, next: &Root, role: RoleName, held: Option<&Arc<[u8]>>) -> bool {
+        let (before, after) = (self.root.role(&role), next.role(&role));
+        let is_gone = |key: &&PublicKey| !after.keys.values().any(|kept| kept == *key);
+        let gone = before.keys.values().filter(is_gone).count() as u64;
+        let is_rotated = self.profile == Profile::Strict && gone >= u64::from(before.threshold);
+        let is_signed = |bytes: &Arc<[u8]>| {
+            let file = Unverified::parse(&role, bytes, self.profile);
+            file.is_ok_and(|file| file.check_threshold(after, version_of(&role, &next.header)).is_ok())
+        };
+        is_rotated || held.is_some_and(|bytes| !is_signed(bytes))
     }
 
     /// A newer timestamp (specification, section 5.4).
