@@ -4,7 +4,7 @@
 
 use crate::operations::Failure;
 use sluice_api::problem::ProblemType;
-use sluice_model::{AccessScope, PersonName, PersonRole, RingName, SiteName};
+use sluice_model::{AccessScope, PersonName, PersonRole, RingName, SiteName, Timestamp};
 
 /// Who asks, as his token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Principal {
     pub scope: AccessScope,
     /// Id of the token.
     pub token: String,
+    /// The first moment at which it is no longer taken.
+    pub expires_at: Timestamp,
 }
 
 /// What is asked for. Every route declares one.
@@ -180,6 +182,7 @@ mod tests {
             roles: roles.to_vec(),
             scope: AccessScope::default(),
             token: "00".into(),
+            expires_at: Timestamp::default(),
         }
     }
 

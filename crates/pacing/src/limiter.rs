@@ -54,13 +54,25 @@ struct Bucket {
 
 /// Governor's clock: nanoseconds since the limiter's epoch, as last set.
 #[derive(Debug, Clone, Default)]
-struct SetClock(Arc<AtomicU64>);
+pub(crate) struct SetClock(Arc<AtomicU64>);
 
 impl Clock for SetClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl SetClock {
+    /// Moves it forward; when `since_epoch` goes back the latest one counts.
+    pub(crate) fn set(&self, since_epoch: Duration) {
+        let nanos = since_epoch.as_nanos().min(u128::from(u64::MAX)) as u64;
+        self.0.fetch_max(nanos, Ordering::Relaxed);
+    }
+
+    pub(crate) fn since_epoch(&self) -> Duration {
+        Clock::now(self)
     }
 }
 
@@ -110,8 +122,7 @@ impl Limiter {
     }
 
     fn set_clock(&self, now: Instant) {
-        let nanos = now.saturating_duration_since(self.epoch).as_nanos().min(u128::from(u64::MAX)) as u64;
-        self.clock.0.fetch_max(nanos, Ordering::Relaxed);
+        self.clock.set(now.saturating_duration_since(self.epoch));
     }
 }
 

@@ -149,6 +149,14 @@ pub fn put_head(tx: &WriteTx, size: u64, timestamp: &[u8]) -> Result<(), StoreEr
     tx.put_bytes(HEADS, size, timestamp)
 }
 
+/// The newest signed head: its size and its `timestamp.json`.
+pub fn last_head(tx: &impl Reads) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+    match tx.last_keys(HEADS, 1)?.first() {
+        Some(size) => Ok(tx.get_bytes(HEADS, *size)?.map(|timestamp| (*size, timestamp))),
+        None => Ok(None),
+    }
+}
+
 /// Kept heads over more than `after` and at most `size` leaves, by size, at most `count_max`.
 pub fn heads(tx: &impl Reads, after: u64, size: u64, count_max: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
     tx.list_bytes(HEADS, after.saturating_add(1)..=size, count_max)

@@ -96,6 +96,8 @@ pub struct PersonTokenRecord {
     pub created_at: Timestamp,
     /// The first moment at which it is no longer taken.
     pub expires_at: Timestamp,
+    /// Until when its owner may replace it.
+    pub renewable_until: Timestamp,
     /// Since when it is no longer taken, and by whom.
     pub revoked: Option<TokenRevocation>,
 }
@@ -117,6 +119,26 @@ pub fn put_enrolment(tx: &WriteTx, token: &EnrolmentTokenRecord) -> Result<(), S
 /// The enrolment token with that id.
 pub fn enrolment(tx: &impl Reads, id: &str) -> Result<Option<EnrolmentTokenRecord>, StoreError> {
     tx.get(ENROLMENT, id)
+}
+
+/// Removes an enrolment token; whether there was one.
+pub fn remove_enrolment(tx: &WriteTx, id: &str) -> Result<bool, StoreError> {
+    tx.remove(ENROLMENT, id)
+}
+
+/// Every enrolment token, by id.
+pub fn enrolments(tx: &impl Reads) -> Result<Vec<EnrolmentTokenRecord>, StoreError> {
+    tx.list::<_, &str, _>(ENROLMENT, .., usize::MAX)
+}
+
+/// Removes a person's token; whether there was one.
+pub fn remove_person(tx: &WriteTx, id: &str) -> Result<bool, StoreError> {
+    tx.remove(PERSONS, id)
+}
+
+/// Every person's token, by id.
+pub fn persons(tx: &impl Reads) -> Result<Vec<PersonTokenRecord>, StoreError> {
+    tx.list::<_, &str, _>(PERSONS, .., usize::MAX)
 }
 
 /// Writes a person's token, replacing its older record.

@@ -1,11 +1,15 @@
-//! `/v1/audit`.
+//! `/v1/audit`: lines for people, and the whole log for those who verify it elsewhere.
 
 use super::{Route, route};
-use crate::authorize::Action;
+use crate::authorize::{Action, Principal};
 use crate::http::extract::Search;
-use crate::operations::Failure;
+use crate::operations::{Failure, audit_export};
 use crate::state::Shared;
+use axum::Extension;
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use sluice_api::admin::{AuditEntries, AuditEntry};
 use sluice_api::problem::{Problem, ProblemType};
@@ -17,7 +21,7 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![route(Action::Audit, routes!(list))]
+    vec![route(Action::Audit, routes!(list)), route(Action::Audit, routes!(export))]
 }
 
 #[derive(Deserialize)]
@@ -28,7 +32,7 @@ struct Query {
     limit: Option<usize>,
 }
 
-/// A page of audit lines, oldest first.
+/// A page of what was done or refused, oldest first. Places of the log between them are of signed metadata files.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "audit",
     params(
@@ -52,11 +56,29 @@ fn entry(line: AuditLine) -> AuditEntry {
     AuditEntry {
         seq: line.seq,
         at: line.at,
-        who: line.who,
-        action: line.action,
-        subject: line.subject,
-        result: if line.done { "done" } else { "refused" }.to_owned(),
-        detail: line.detail,
-        hash: hex::encode(line.hash),
+        who: line.act.who,
+        action: line.act.action,
+        subject: line.act.subject,
+        result: if line.act.done { "done" } else { "refused" }.to_owned(),
+        detail: line.act.detail,
+        hash: line.hash.to_hex(),
     }
+}
+
+/// The whole log with its signed heads, for `sluice audit verify`. A new timestamp is signed over it first.
+#[utoipa::path(
+    get, path = "/v1/audit/export", tag = "audit",
+    responses((status = 200, description = "One line for each entry", content_type = "text/plain"))
+)]
+async fn export(
+    State(app): State<Shared>,
+    Extension(principal): Extension<Principal>,
+) -> Result<impl IntoResponse, Failure> {
+    let lines = audit_export::run(&app, &principal).await?;
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"audit.log\""),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, Body::from_stream(lines)))
 }

@@ -47,7 +47,8 @@ pub fn finish(mut response: Response, request_id: &str) -> Response {
         parts.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sluice\""));
     }
     if problem.is(ProblemType::NotReady) || problem.is(ProblemType::QuotaExceeded) {
-        parts.headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        // Whoever refused may have said so more exactly.
+        parts.headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("5"));
     }
     Response::from_parts(parts, body.into())
 }

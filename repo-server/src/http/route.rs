@@ -1,11 +1,13 @@
 //! A route of the admin API: it cannot be written without the action that it is authorised by.
 
 use crate::authorize::{Action, Principal, Resource, authorize};
-use crate::http::authenticate::{Remote, authenticate};
+use crate::http::authenticate::{Encrypted, Remote, authenticate};
 use crate::operations::{Failure, audited};
+use crate::quotas::Exhausted;
 use crate::state::Shared;
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::HeaderValue;
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -61,18 +63,27 @@ impl Guarded {
 async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next) -> Response {
     let app = &guarded.app;
     let remote = request.extensions().get::<Remote>().copied();
-    let principal = match authenticate(app, request.headers(), remote) {
+    let encrypted = request.extensions().get::<Encrypted>().copied();
+    let principal = match authenticate(app, request.headers(), remote, encrypted) {
         Ok(principal) => principal,
         Err(failure) => {
             // No token at all is a mistake; a token that is not taken may be somebody's try.
             if request.headers().contains_key(AUTHORIZATION) {
                 let from = remote.map_or_else(|| "unknown address".into(), |Remote(address)| address.ip().to_string());
                 let subject = format!("{} {}", request.method(), request.uri().path());
+                if let Some(Err(exhausted)) = remote.map(|Remote(address)| app.quotas.take_stranger(address.ip())) {
+                    return too_many(exhausted);
+                }
                 audited::refused(app, &from, "authenticate", &subject, &failure.to_string()).await;
             }
             return failure.into_response();
         }
     };
+    if let Err(exhausted) = app.quotas.take_person(&principal.person) {
+        audited::refused(app, principal.person.as_str(), "quota", request.uri().path(), &exhausted.failure.to_string())
+            .await;
+        return too_many(exhausted);
+    }
     if let Err(failure) = guarded.authorize(&principal) {
         let subject = format!("{} {}", request.method(), request.uri().path());
         audited::refused(app, principal.person.as_str(), "access", &subject, &failure.to_string()).await;
@@ -80,4 +91,10 @@ async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next)
     }
     request.extensions_mut().insert(principal);
     next.run(request).await
+}
+
+fn too_many(exhausted: Exhausted) -> Response {
+    let mut response = exhausted.failure.into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(exhausted.retry_after_secs));
+    response
 }

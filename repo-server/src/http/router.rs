@@ -1,6 +1,6 @@
 //! Assembles the two routers: plain HTTP for people and foreign clients, and the one behind device TLS.
 
-use crate::http::{admin, content, device, health, openapi, request, status, tuf};
+use crate::http::{admin, authority, content, device, health, log, openapi, request, status, tuf};
 use crate::operations::Failure;
 use crate::state::Shared;
 use axum::Router;
@@ -19,8 +19,10 @@ pub fn public_router(app: &Shared) -> Router {
     let router = admin
         .merge(super::uploads::discovery())
         .merge(tuf::routes())
+        .merge(log::routes())
         .merge(content::routes())
         .merge(health::routes())
+        .merge(authority::routes())
         .merge(status::public_routes())
         .route("/openapi.json", get(|| async { axum::Json(openapi()) }));
     finish(router, app)
@@ -28,7 +30,7 @@ pub fn public_router(app: &Shared) -> Router {
 
 /// The router of the device listener: devices know the caller by its TLS key.
 pub fn device_router(app: &Shared) -> Router {
-    finish(device::routes().merge(tuf::routes()), app)
+    finish(device::routes().merge(tuf::routes()).merge(log::routes()), app)
 }
 
 fn finish(router: Router<Shared>, app: &Shared) -> Router {

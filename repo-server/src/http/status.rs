@@ -28,6 +28,9 @@ async fn who_am_i(State(app): State<Shared>, Extension(principal): Extension<Pri
     axum::Json(WhoAmI {
         person: principal.person,
         roles: principal.roles,
+        scope: principal.scope.to_string(),
+        token: principal.token,
+        expires_at: principal.expires_at,
         repository: served.view.repo_id.clone(),
         profile: served.view.profile.as_str().to_owned(),
     })

@@ -186,6 +186,7 @@ mod tests {
             roles: vec![PersonRole::Approver],
             scope: AccessScope::default(),
             token: token.into(),
+            expires_at: Timestamp::default(),
         }
     }
 

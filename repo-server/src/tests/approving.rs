@@ -52,7 +52,7 @@ async fn an_approval_is_signed_served_and_verified_by_a_client_from_nothing() {
         &[],
     );
     let line = world.app.store.read(|tx| audit::list(tx, 0, 99)).unwrap().pop().unwrap();
-    assert_eq!((line.action.as_str(), line.who.as_str()), ("patch.approve", "bob"));
+    assert_eq!((line.act.action.as_str(), line.act.who.as_str()), ("patch.approve", "bob"));
 }
 
 #[tokio::test]

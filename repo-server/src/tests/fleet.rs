@@ -69,7 +69,7 @@ async fn a_change_that_fails_leaves_nothing_of_itself() {
     let world = world.reopen().await;
     assert_eq!(world.app.served().view, before);
     let lines = world.app.store.read(|tx| sluice_repo_store::audit::list(tx, 0, 99)).unwrap();
-    assert!(lines.iter().all(|line| line.who != "test"));
+    assert!(lines.iter().all(|line| line.act.who != "test"));
 }
 
 #[tokio::test]

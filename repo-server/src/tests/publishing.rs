@@ -25,7 +25,7 @@ async fn a_published_patch_is_a_draft_with_its_packages_and_an_audit_line() {
     let lines = world.app.store.read(|tx| audit::list(tx, 0, 10)).unwrap();
     let line = lines.last().unwrap();
     assert_eq!(
-        (line.action.as_str(), line.subject.as_str(), line.who.as_str()),
+        (line.act.action.as_str(), line.act.subject.as_str(), line.act.who.as_str()),
         ("patch.publish", "demo/1.0-1", "paul")
     );
 }

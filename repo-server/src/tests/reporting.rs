@@ -117,7 +117,7 @@ async fn a_clone_is_quarantined_audited_and_unknown() {
     let next = world.hand_over(&node, &[pc.report(OutcomeKind::Heartbeat, "", "")]).await;
     assert!(refusals(&next)[0].1.contains("quarantine"));
     let lines = world.app.store.read(|tx| audit::list(tx, 0, 99)).unwrap();
-    assert_eq!(lines.iter().filter(|line| line.action == "endpoint.quarantine" && !line.done).count(), 1);
+    assert_eq!(lines.iter().filter(|line| line.act.action == "endpoint.quarantine" && !line.act.done).count(), 1);
     let explained = world.get("bob", &format!("/v1/endpoints/{}/explanation", pc.key.endpoint_id())).await.json();
     assert!(explained["lines"].to_string().contains("quarantine"), "{explained}");
 }
