@@ -8,49 +8,33 @@ use crate::counters::SiteLink;
 use crate::served::Served;
 use crate::state::Shared;
 use bytes::Bytes;
-use sluice_exchange::claims::Judgement;
+use sluice_exchange::claims::{ConnectionId, Judgement};
 use sluice_exchange::frame::Refusal;
 use sluice_exchange::have::Have;
 use sluice_model::{ArtifactId, ManifestId, MemberKey};
 use sluice_transport::{Answer, ChunkSource, ServedChunk};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// A connection has two chunks in memory: the one that is being sent and the next. Only these can be unfinished when it
-/// ends, and one that the system had taken and the network had not.
-const UNFINISHED_MAX: usize = 3;
+use std::sync::Arc;
 
 /// What one connection of a node may ask.
 pub struct Origin {
     app: Shared,
     /// Where what this connection sends is counted.
     link: Arc<SiteLink>,
-    /// Whose connection it is.
-    node: MemberKey,
-    /// What was sent last.
-    last: Mutex<VecDeque<(ArtifactId, u32)>>,
+    /// This connection among those of its site.
+    connection: ConnectionId,
 }
 
 impl Drop for Origin {
     fn drop(&mut self) {
-        let last = std::mem::take(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner));
-        self.link.claims().disconnected(&self.node, last);
+        self.link.claims().disconnected(self.connection);
     }
 }
 
 impl Origin {
     /// For a connection of `node` over `link`.
     pub fn new(app: Shared, link: Arc<SiteLink>, node: MemberKey) -> Self {
-        link.claims().connected(node);
-        Self { app, link, node, last: Mutex::default() }
-    }
-
-    fn note(&self, artifact: &ArtifactId, index: u32) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.push_back((*artifact, index));
-        if last.len() > UNFINISHED_MAX {
-            last.pop_front();
-        }
+        let connection = link.claims().connected(node);
+        Self { app, link, connection }
     }
 
     /// The state that allows `peer` to ask, or the refusal.
@@ -98,12 +82,11 @@ impl ChunkSource for Origin {
         if index >= count {
             return Answer::NotHere;
         }
-        let judged = self.link.claims().judge(&self.node, (artifact, count), index, insists);
+        let judged = self.link.claims().judge(self.connection, (artifact, count), index, insists);
         if let Judgement::Elsewhere(member) = judged {
             tracing::debug!(peer = %peer.short(), artifact = %artifact.short(), index, at = %member.short(), "a chunk is at its site");
             return Answer::Elsewhere(member);
         }
-        self.note(artifact, index);
         let id = reader.manifest().chunk_id(index);
         match reader.read(index).await {
             Ok(bytes) => {

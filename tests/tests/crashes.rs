@@ -33,6 +33,7 @@ fn world_with_endpoint(name: &str, bytes: usize, cap: &str) -> Result<(World, pa
 fn a_node_killed_in_mid_fetch_fetches_again_at_most_what_was_not_committed() {
     let (mut world, version) = world_with_endpoint("kill-node", 24 << 20, "40mbit").unwrap();
     world.approve("demo/1.0-1", "production").unwrap();
+    world.until_current().unwrap();
     let url = content_url(&world.nodes[0], &version);
     let mut early = std::process::Command::new("curl").args(["--silent", "-o", "/dev/null", &url]).spawn().unwrap();
     let origin_bytes = |world: &World| world.site("lyon").unwrap()["origin_bytes"].as_f64().unwrap();
@@ -81,6 +82,7 @@ fn an_acknowledged_report_survives_a_killed_repository_and_counts_once() {
 fn a_spooled_report_survives_a_killed_node_and_counts_once() {
     let (mut world, version) = world_with_endpoint("kill-spool", 1 << 20, "400mbit").unwrap();
     world.approve("demo/1.0-1", "production").unwrap();
+    world.until_current().unwrap();
     let url = content_url(&world.nodes[0], &version);
     let is_there = wait(LONG, || Ok(curl(&["-o", "/dev/null", &url])?.status == 200)).unwrap();
     assert!(is_there, "the node does not serve the patch");
@@ -116,6 +118,7 @@ fn one_node_of_three_killed_half_way_costs_the_wan_link_at_most_five_percent() {
     let version = packages::one(&world.lab.folder("packages").unwrap(), "1.0-1", 84 << 20).unwrap();
     world.publish("demo", &version, "high", "CVE-2026-10001").unwrap();
     world.approve("demo/1.0-1", "production").unwrap();
+    world.until_current().unwrap();
     let site = |world: &World, name: &str| world.site("brno").unwrap()[name].as_f64().unwrap();
     let mut clients: Vec<_> = (0..2)
         .map(|node| {

@@ -35,6 +35,7 @@ fn a_flipped_byte_on_a_nodes_disk_is_sent_to_nobody_and_mended() {
     let version = packages::one(&world.lab.folder("packages").unwrap(), "1.0-1", 5 << 20).unwrap();
     world.publish("demo", &version, "high", "CVE-2026-10001").unwrap();
     world.approve("demo/1.0-1", "production").unwrap();
+    world.until_acquainted().unwrap();
     let whole = std::fs::read(&version.debs[0].path).unwrap();
     let fetched = world.lab.dir().join("fetched");
     let fetch = |node: usize| {

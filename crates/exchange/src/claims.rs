@@ -13,12 +13,15 @@
 //!   second transfer.
 
 use sluice_model::{ArtifactId, MemberKey};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// Artifacts whose claims are kept for a site. At 2 GiB each with chunks of 256 KiB that is 64 x 32 KiB = 2 MiB.
 pub const ARTIFACTS_MAX: usize = 64;
 /// Members of one site that are told apart; more of them are served without claims.
 pub const MEMBERS_MAX: usize = 4_096;
+/// A served connection has two chunks in memory, the one that is being sent and the next: only these can be unfinished
+/// when it ends, and one that the system had taken and the network had not.
+const UNFINISHED_MAX: usize = 3;
 
 /// What the origin does with a request for a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +32,18 @@ pub enum Judgement {
     Elsewhere(MemberKey),
 }
 
-#[derive(Debug, Default)]
-struct Member {
-    connections: u32,
+/// A connection of a member, as [`Claims::connected`] numbered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId(u64);
+
+#[derive(Debug)]
+struct Connection {
+    member: MemberKey,
+    /// What it was sent last.
+    last: VecDeque<(ArtifactId, u32)>,
 }
 
-/// Claims of one artifact: index into `keys` plus one, 0: nobody.
+/// Claims of one artifact: index into `members` plus one, 0: nobody.
 #[derive(Debug)]
 struct Artifact {
     holders: Vec<u32>,
@@ -44,49 +53,49 @@ struct Artifact {
 /// The claims of one site.
 #[derive(Debug, Default)]
 pub struct Claims {
-    members: HashMap<MemberKey, Member>,
-    keys: Vec<MemberKey>,
+    members: Vec<MemberKey>,
+    connections: HashMap<ConnectionId, Connection>,
     artifacts: HashMap<ArtifactId, Artifact>,
     uses: u64,
 }
 
 impl Claims {
     /// `member` made a connection to the origin.
-    pub fn connected(&mut self, member: MemberKey) {
-        if !self.members.contains_key(&member) {
-            if self.members.len() >= MEMBERS_MAX {
-                return;
-            }
-            self.keys.push(member);
+    pub fn connected(&mut self, member: MemberKey) -> ConnectionId {
+        if !self.members.contains(&member) && self.members.len() < MEMBERS_MAX {
+            self.members.push(member);
         }
-        self.members.entry(member).or_default().connections += 1;
+        self.uses += 1;
+        let id = ConnectionId(self.uses);
+        self.connections.insert(id, Connection { member, last: VecDeque::new() });
+        id
     }
 
-    /// A connection of `member` ended; `unfinished` are the chunks that may not have been sent to their end over it.
-    pub fn disconnected(&mut self, member: &MemberKey, unfinished: impl IntoIterator<Item = (ArtifactId, u32)>) {
-        let Some(at) = self.keys.iter().position(|key| key == member) else { return };
-        if let Some(row) = self.members.get_mut(member) {
-            row.connections = row.connections.saturating_sub(1);
-        }
-        for (artifact, index) in unfinished {
+    /// A connection ended: what it was sent last may not have arrived and is free again.
+    pub fn disconnected(&mut self, connection: ConnectionId) {
+        let Some(Connection { member, last }) = self.connections.remove(&connection) else { return };
+        let Some(place) = self.place(&member) else { return };
+        for (artifact, index) in last {
             let holder = self.artifacts.get_mut(&artifact).and_then(|claims| claims.holders.get_mut(index as usize));
-            if let Some(holder) = holder.filter(|holder| **holder == at as u32 + 1) {
+            if let Some(holder) = holder.filter(|holder| **holder == place) {
                 *holder = 0;
             }
         }
     }
 
-    /// `asker` asks for chunk `index` of `artifact`, which has `chunk_count` chunks. `insists`: it tried the other one.
-    ///
-    /// O(members of the site) for the first chunk of an artifact that pushes another one out, else O(1).
+    /// Over `connection` chunk `index` of `artifact`, which has `chunk_count` chunks, would be sent next. `insists`: the
+    /// asker tried the other one. O(members and connections of the site).
     pub fn judge(
         &mut self,
-        asker: &MemberKey,
+        connection: ConnectionId,
         (artifact, chunk_count): (&ArtifactId, u32),
         index: u32,
         insists: bool,
     ) -> Judgement {
-        let Some(at) = self.keys.iter().position(|key| key == asker) else { return Judgement::Send };
+        let Some(asker) = self.connections.get(&connection).map(|connection| connection.member) else {
+            return Judgement::Send;
+        };
+        let Some(place) = self.place(&asker) else { return Judgement::Send };
         self.uses += 1;
         if !self.artifacts.contains_key(artifact) {
             self.make_room();
@@ -98,15 +107,24 @@ impl Claims {
             .or_insert_with(|| Artifact { holders: vec![0; chunk_count as usize], used_at: uses });
         claims.used_at = uses;
         let Some(holder) = claims.holders.get_mut(index as usize) else { return Judgement::Send };
-        let other = holder.checked_sub(1).and_then(|other| self.keys.get(other as usize));
-        let is_connected = |key: &&MemberKey| self.members.get(*key).is_some_and(|member| member.connections > 0);
-        match other.filter(|other| *other != asker && !insists).filter(is_connected) {
-            Some(other) => Judgement::Elsewhere(*other),
-            None => {
-                *holder = at as u32 + 1;
-                Judgement::Send
+        let other = holder.checked_sub(1).and_then(|other| self.members.get(other as usize));
+        let is_connected = |key: &&MemberKey| self.connections.values().any(|connection| connection.member == **key);
+        if let Some(other) = other.filter(|other| **other != asker && !insists).filter(is_connected) {
+            return Judgement::Elsewhere(*other);
+        }
+        *holder = place;
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.last.push_back((*artifact, index));
+            if connection.last.len() > UNFINISHED_MAX {
+                connection.last.pop_front();
             }
         }
+        Judgement::Send
+    }
+
+    /// How `member` stands in [`Artifact::holders`].
+    fn place(&self, member: &MemberKey) -> Option<u32> {
+        self.members.iter().position(|known| known == member).map(|at| at as u32 + 1)
     }
 
     fn make_room(&mut self) {
@@ -134,76 +152,85 @@ mod tests {
         ArtifactId::from_bytes([n; 32])
     }
 
-    fn site(members: &[u8]) -> Claims {
+    /// The site, and a connection for each member.
+    fn site<const N: usize>(members: [u8; N]) -> (Claims, [ConnectionId; N]) {
         let mut claims = Claims::default();
-        for n in members {
-            claims.connected(member(*n));
-        }
-        claims
+        let connections = members.map(|n| claims.connected(member(n)));
+        (claims, connections)
     }
 
-    fn ask(claims: &mut Claims, by: u8, of: u8, index: u32) -> Judgement {
-        claims.judge(&member(by), (&artifact(of), COUNT), index, false)
+    fn ask(claims: &mut Claims, by: ConnectionId, of: u8, index: u32) -> Judgement {
+        claims.judge(by, (&artifact(of), COUNT), index, false)
     }
 
     #[test]
     fn the_second_asker_is_sent_to_the_first_and_the_first_may_ask_again() {
-        let mut claims = site(&[1, 2]);
-        assert_eq!(ask(&mut claims, 1, 9, 0), Judgement::Send);
-        assert_eq!(ask(&mut claims, 2, 9, 0), Judgement::Elsewhere(member(1)));
-        assert_eq!(ask(&mut claims, 2, 9, 1), Judgement::Send);
-        assert_eq!(ask(&mut claims, 2, 8, 0), Judgement::Send);
-        assert_eq!(ask(&mut claims, 1, 9, 0), Judgement::Send);
+        let (mut claims, [one, two]) = site([1, 2]);
+        assert_eq!(ask(&mut claims, one, 9, 0), Judgement::Send);
+        assert_eq!(ask(&mut claims, two, 9, 0), Judgement::Elsewhere(member(1)));
+        assert_eq!(ask(&mut claims, two, 9, 1), Judgement::Send);
+        assert_eq!(ask(&mut claims, two, 8, 0), Judgement::Send);
+        assert_eq!(ask(&mut claims, one, 9, 0), Judgement::Send);
     }
 
     #[test]
     fn who_insists_is_served_and_holds_the_claim_from_then_on() {
-        let mut claims = site(&[1, 2]);
-        ask(&mut claims, 1, 9, 0);
-        assert_eq!(claims.judge(&member(2), (&artifact(9), COUNT), 0, true), Judgement::Send);
-        assert_eq!(ask(&mut claims, 1, 9, 0), Judgement::Elsewhere(member(2)));
+        let (mut claims, [one, two]) = site([1, 2]);
+        ask(&mut claims, one, 9, 0);
+        assert_eq!(claims.judge(two, (&artifact(9), COUNT), 0, true), Judgement::Send);
+        assert_eq!(ask(&mut claims, one, 9, 0), Judgement::Elsewhere(member(2)));
     }
 
     #[test]
     fn a_member_that_is_gone_holds_nothing_back_until_it_is_there_again() {
-        let mut claims = site(&[1, 2, 3]);
-        ask(&mut claims, 1, 9, 0);
-        claims.disconnected(&member(1), []);
-        assert_eq!(ask(&mut claims, 2, 9, 1), Judgement::Send);
-        claims.connected(member(1));
-        assert_eq!(ask(&mut claims, 2, 9, 0), Judgement::Elsewhere(member(1)));
-        claims.disconnected(&member(1), []);
-        assert_eq!(ask(&mut claims, 3, 9, 0), Judgement::Send);
+        let (mut claims, [one, two, three]) = site([1, 2, 3]);
+        for index in [0, 1, 2, 0, 1, 2] {
+            ask(&mut claims, one, 8, index);
+            ask(&mut claims, one, 9, index);
+        }
+        claims.disconnected(one);
+        assert_eq!(ask(&mut claims, two, 9, 0), Judgement::Send);
+        let again = claims.connected(member(1));
+        assert_eq!(ask(&mut claims, three, 8, 0), Judgement::Elsewhere(member(1)));
+        claims.disconnected(again);
+        assert_eq!(ask(&mut claims, three, 8, 0), Judgement::Send);
     }
 
     #[test]
-    fn what_was_not_sent_to_its_end_is_free_again() {
-        let mut claims = site(&[1, 2]);
-        ask(&mut claims, 1, 9, 0);
-        ask(&mut claims, 2, 9, 1);
-        claims.disconnected(&member(1), [(artifact(9), 0), (artifact(9), 1), (artifact(9), 7)]);
-        claims.connected(member(1));
-        assert_eq!(ask(&mut claims, 2, 9, 0), Judgement::Send);
-        assert_eq!(ask(&mut claims, 1, 9, 1), Judgement::Elsewhere(member(2)));
+    fn what_was_sent_last_over_a_connection_that_ended_is_free_again() {
+        let (mut claims, [one, two]) = site([1, 2]);
+        ask(&mut claims, one, 9, 0);
+        ask(&mut claims, two, 9, 1);
+        claims.disconnected(one);
+        let again = claims.connected(member(1));
+        assert_eq!(ask(&mut claims, two, 9, 0), Judgement::Send);
+        assert_eq!(ask(&mut claims, again, 9, 1), Judgement::Elsewhere(member(2)));
     }
 
     #[test]
-    fn a_chunk_beyond_the_artifact_and_a_member_that_is_not_connected_are_served_without_a_claim() {
-        let mut claims = site(&[1]);
-        assert_eq!(ask(&mut claims, 1, 9, COUNT), Judgement::Send);
-        assert_eq!(ask(&mut claims, 5, 9, 0), Judgement::Send);
-        assert_eq!(ask(&mut claims, 1, 9, 0), Judgement::Send);
+    fn one_of_two_connections_that_ends_leaves_the_member_connected() {
+        let (mut claims, [one, other, two]) = site([1, 1, 2]);
+        ask(&mut claims, one, 9, 0);
+        claims.disconnected(other);
+        assert_eq!(ask(&mut claims, two, 9, 0), Judgement::Elsewhere(member(1)));
+    }
+
+    #[test]
+    fn a_chunk_beyond_the_artifact_is_nobodys() {
+        let (mut claims, [one, two]) = site([1, 2]);
+        assert_eq!(ask(&mut claims, one, 9, COUNT), Judgement::Send);
+        assert_eq!(ask(&mut claims, two, 9, COUNT), Judgement::Send);
     }
 
     #[test]
     fn the_artifact_that_was_used_longest_ago_falls_out() {
-        let mut claims = site(&[1, 2]);
+        let (mut claims, [one, two]) = site([1, 2]);
         for n in 0..=ARTIFACTS_MAX as u8 {
-            ask(&mut claims, 1, n, 0);
-            ask(&mut claims, 1, 0, 1);
+            ask(&mut claims, one, n, 0);
+            ask(&mut claims, one, 0, 1);
         }
         assert_eq!(claims.artifacts.len(), ARTIFACTS_MAX);
-        assert_eq!(ask(&mut claims, 2, 0, 0), Judgement::Elsewhere(member(1)));
-        assert_eq!(ask(&mut claims, 2, 1, 0), Judgement::Send);
+        assert_eq!(ask(&mut claims, two, 0, 0), Judgement::Elsewhere(member(1)));
+        assert_eq!(ask(&mut claims, two, 1, 0), Judgement::Send);
     }
 }

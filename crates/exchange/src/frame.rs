@@ -5,6 +5,8 @@
 //! a 16-byte [`ReplyHeader`], `length` bytes of body and, where the header says [`TRAILER`], 64 bytes of signature
 //! (see [`crate::evidence`]). `Refused` ends its request at once. `Elsewhere` names in its body the member of the asker's
 //! site that has the chunk or is being sent it (see [`crate::claims`]); who cannot get it there asks again with [`INSIST`].
+//! A request of kind cancel carries the id of an earlier one and has no reply of its own: the earlier one ends with
+//! `Refused`, or with the frame that was already on its way.
 //!
 //! | request | bytes | | reply header | bytes |
 //! |---|---|---|---|---|
@@ -145,11 +147,14 @@ pub enum Ask {
         /// Of what.
         artifact: ArtifactId,
     },
+    /// The request with this id is no longer of interest.
+    Cancel,
 }
 
 const ASK_CHUNKS: u8 = 1;
 const ASK_MANIFEST: u8 = 2;
 const ASK_HAVE: u8 = 3;
+const ASK_CANCEL: u8 = 4;
 
 /// A request as sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +176,7 @@ impl Request {
             }
             Ask::Manifest { manifest } => (ASK_MANIFEST, manifest.as_bytes(), 0, 0, 0),
             Ask::Have { artifact } => (ASK_HAVE, artifact.as_bytes(), 0, 0, 0),
+            Ask::Cancel => (ASK_CANCEL, &[0; 32], 0, 0, 0),
         };
         let mut bytes = [0; REQUEST_LEN];
         bytes[0] = VERSION;
@@ -188,7 +194,7 @@ impl Request {
     pub fn decode(bytes: &[u8; REQUEST_LEN]) -> Result<Self, FrameError> {
         let kind = bytes[1];
         check_version(bytes[0])?;
-        if !(ASK_CHUNKS..=ASK_HAVE).contains(&kind) {
+        if !(ASK_CHUNKS..=ASK_CANCEL).contains(&kind) {
             return Err(FrameError::UnknownKind { got: kind });
         }
         let flags = u16_at(bytes, 2);
@@ -196,7 +202,11 @@ impl Request {
         if flags & !known_flags != 0 {
             return Err(FrameError::UnknownFlags { got: flags, kind });
         }
-        let unused_from = if kind == ASK_CHUNKS { 52 } else { 40 };
+        let unused_from = match kind {
+            ASK_CHUNKS => 52,
+            ASK_CANCEL => 8,
+            _ => 40,
+        };
         if bytes[unused_from..].iter().any(|byte| *byte != 0) {
             return Err(FrameError::ReservedNotZero { kind });
         }
@@ -205,7 +215,8 @@ impl Request {
         let ask = match kind {
             ASK_CHUNKS => chunks_of(bytes, ArtifactId::from_bytes(name), flags & INSIST != 0)?,
             ASK_MANIFEST => Ask::Manifest { manifest: ManifestId::from_bytes(name) },
-            _ => Ask::Have { artifact: ArtifactId::from_bytes(name) },
+            ASK_HAVE => Ask::Have { artifact: ArtifactId::from_bytes(name) },
+            _ => Ask::Cancel,
         };
         Ok(Self { id: u32_at(bytes, 4), ask })
     }
@@ -235,6 +246,8 @@ pub enum Refusal {
     LeaseExpired,
     /// Too many requests are waiting; ask again later or elsewhere.
     Busy,
+    /// The asker took the request back.
+    Cancelled,
     /// A code of a later version.
     Other(u32),
 }
@@ -248,6 +261,7 @@ impl Refusal {
             Self::NotAMember => 3,
             Self::LeaseExpired => 4,
             Self::Busy => 5,
+            Self::Cancelled => 6,
             Self::Other(code) => code,
         }
     }
@@ -260,6 +274,7 @@ impl Refusal {
             3 => Self::NotAMember,
             4 => Self::LeaseExpired,
             5 => Self::Busy,
+            6 => Self::Cancelled,
             other => Self::Other(other),
         }
     }

@@ -9,10 +9,15 @@
 //! late or refusing is passed over, and the next in rank leads. Where members disagree on who leads, the origin sends the
 //! chunk to the first that asks and names it to the others ([`crate::claims`]), which then take it from there.
 //!
+//! A slow leader holds nobody back: a member that has asked for all that it leads takes over what others lead and have
+//! not begun, and the very last chunks are raced. Both rely on the origin for never sending a chunk twice unasked.
+//!
 //! Invariants
 //! - A chunk is in flight at one source at a time; it is asked of one source again only after the other was given up.
-//! - A member asks the origin only for a chunk that it leads among the members it believes to be up, and only after
-//!   each of them said (or kept silent for [`SETTLE_GRACE`]) what it has since the last member was lost.
+//! - A member asks the origin only after each member that it believes to be up said (or kept silent for
+//!   [`SETTLE_GRACE`]) what it has since the last member was lost: for what it leads, then for what nobody has begun.
+//! - It insists on a chunk that the origin sent to another member only when that one is lost or tried in vain, or in the
+//!   endgame, then for at most [`RACED_MAX`] chunks of an artifact or a fiftieth of them.
 //! - A request goes up in rank, or to a member that has or fetches the chunk: two members never wait for each other,
 //!   unless one cannot reach the origin; that wait ends after [`LATE_AFTER`].
 //! - A peer that sent wrong bytes is never asked again; a chunk leaves `missing` only after its bytes matched.
@@ -26,6 +31,7 @@ mod events;
 mod peers;
 #[cfg(test)]
 mod simulation;
+mod steal;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +77,10 @@ pub const PEER_REQUESTS_MAX: u32 = 16;
 pub const PEER_BYTES_MAX: u64 = 4 << 20;
 /// Requests in flight at one peer whatever their size.
 const PEER_REQUESTS_MIN: u32 = 2;
+/// Chunks of one artifact that one member may race in the endgame, when a fiftieth of it is fewer.
+pub const RACED_MAX: u32 = 1;
+/// How long the last chunks are waited for at least before they are raced.
+pub const RACE_AFTER_MIN: Duration = Duration::from_millis(500);
 /// Missing chunks looked at beyond the first, so that a slow leader bounds how far the others run ahead.
 const LOOK_AHEAD_MAX: usize = 512;
 
@@ -123,6 +133,13 @@ pub enum Action {
         index: u32,
         /// Of the origin: send it even if another member of the site was sent it.
         insists: bool,
+    },
+    /// Take back the request for chunk `index` at `from`: it comes from elsewhere. Its answer no longer matters.
+    Cancel {
+        /// Whose.
+        from: Source,
+        /// Which chunk.
+        index: u32,
     },
     /// Ask `peer` what it has of this artifact.
     AskHave {
@@ -203,6 +220,11 @@ pub struct Picker {
     ranks: BTreeMap<u32, Vec<Option<u16>>>,
     /// Haves asked before this are too old: a member was lost then.
     settle_from: Instant,
+    /// A member said what it has since requests were last redirected.
+    haves_changed: bool,
+    /// How many chunks were raced, and since when nothing but waiting is left.
+    raced: u32,
+    endgame_since: Option<Instant>,
     outbox: Vec<Action>,
     done_said: bool,
     /// The last `now` of `advance`.
@@ -230,6 +252,9 @@ impl Picker {
             notes: BTreeMap::new(),
             ranks: BTreeMap::new(),
             settle_from: now,
+            haves_changed: false,
+            raced: 0,
+            endgame_since: None,
             outbox: Vec::new(),
             done_said: false,
             advanced_at: now,
@@ -256,6 +281,12 @@ impl Picker {
         }
     }
 
+    /// Nobody waits for chunk `index` any more.
+    pub fn unwant(&mut self, index: u32) {
+        self.wanted.remove(&index);
+        self.urgent.remove(&index);
+    }
+
     /// How much may be in flight at the origin from now on.
     pub fn set_origin_window(&mut self, window: OriginWindow) {
         self.origin.window = window;
@@ -280,7 +311,10 @@ impl Picker {
             return;
         }
         self.poll_haves(now, actions);
+        self.redirect(now, actions);
         self.request(now, actions);
+        self.steal(now, actions);
+        self.race(now, actions);
     }
 
     /// Whether every chunk is here.

@@ -291,6 +291,13 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin + Send> Reader<S> {
     }
 
     fn begin(&mut self, request: Request) -> Result<(), ClientError> {
+        if request.ask == Ask::Cancel {
+            // Answered already: there is nothing to take back.
+            if self.in_flight.contains_key(&request.id) {
+                self.duplex.queue(&request.encode());
+            }
+            return Ok(());
+        }
         let in_flight = InFlight { ask: request.ask, answered: 0 };
         if self.in_flight.insert(request.id, in_flight).is_some() {
             return Err(ClientError::DuplicateRequest { request_id: request.id });

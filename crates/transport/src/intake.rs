@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio_util::sync::CancellationToken;
 
 /// Frames that a connection may owe before it reads no more requests: four full requests. Each waits in some 200 bytes.
 const PENDING_MAX: usize = 4 * REQUEST_CHUNKS_MAX as usize;
@@ -92,10 +93,12 @@ enum What {
     Refused(Refusal),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     serial: u64,
     frames_left: u32,
+    /// Ends the waiting for its chunks.
+    cancel: CancellationToken,
 }
 
 type Waiting = Pin<Box<dyn Future<Output = (Owed, Answer<()>)> + Send>>;
@@ -179,15 +182,21 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
     }
 
     fn begin(&mut self, request: Request) -> Result<(), ServeError> {
-        self.options.counters.add_request();
         let request_id = request.id;
+        if request.ask == Ask::Cancel {
+            self.cancel(request_id);
+            return Ok(());
+        }
+        self.options.counters.add_request();
         let frames_left = match request.ask {
             Ask::Chunks { count, .. } => count,
             _ => 1,
         };
         let serial = self.next_serial;
         self.next_serial += 1;
-        if self.in_flight.insert(request_id, InFlight { serial, frames_left }).is_some() {
+        let cancel = CancellationToken::new();
+        let in_flight = InFlight { serial, frames_left, cancel: cancel.clone() };
+        if self.in_flight.insert(request_id, in_flight).is_some() {
             return Err(ServeError::DuplicateRequest { request_id });
         }
         match request.ask {
@@ -195,23 +204,44 @@ impl<R: AsyncRead + Unpin, C: ChunkSource> Intake<R, C> {
                 let window = Duration::from_millis(window_ms.into()).min(self.options.limits.wait_max);
                 for index in first..first + count {
                     let owed = Owed { request_id, serial, what: What::Chunk { artifact, index, insists } };
-                    self.waiting.push(self.wait_for(owed, artifact, index, window));
+                    self.waiting.push(self.wait_for(owed, (artifact, index), window, cancel.clone()));
                 }
             }
             Ask::Manifest { manifest } => {
                 self.readable.push_back(Owed { request_id, serial, what: What::Manifest(manifest) })
             }
             Ask::Have { artifact } => self.readable.push_back(Owed { request_id, serial, what: What::Have(artifact) }),
+            Ask::Cancel => {}
         }
         Ok(())
     }
 
-    fn wait_for(&self, owed: Owed, artifact: ArtifactId, index: u32, window: Duration) -> Waiting {
+    /// Ends a request that is not answered yet; one that is, or that never was, needs nothing.
+    fn cancel(&mut self, request_id: u32) {
+        if let Some(in_flight) = self.in_flight.get(&request_id) {
+            in_flight.cancel.cancel();
+            let what = What::Refused(Refusal::Cancelled);
+            self.readable.push_front(Owed { request_id, serial: in_flight.serial, what });
+        }
+    }
+
+    fn wait_for(
+        &self,
+        owed: Owed,
+        (artifact, index): (ArtifactId, u32),
+        window: Duration,
+        cancel: CancellationToken,
+    ) -> Waiting {
         let (source, peer) = (Arc::clone(&self.source), self.peer);
         Box::pin(async move {
             // Asked once even when the window is zero.
-            let answer = tokio::time::timeout(window, source.available(&peer, &artifact, index)).await;
-            (owed, answer.unwrap_or(Answer::NotHere))
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => (owed, Answer::Refused(Refusal::Cancelled)),
+                answer = tokio::time::timeout(window, source.available(&peer, &artifact, index)) => {
+                    (owed, answer.unwrap_or(Answer::NotHere))
+                }
+            }
         })
     }
 

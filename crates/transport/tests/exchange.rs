@@ -6,7 +6,7 @@ mod support;
 
 use sluice_exchange::evidence::hash_sent;
 use sluice_exchange::frame::{Ask, Refusal, Request};
-use sluice_model::ManifestId;
+use sluice_model::{ManifestId, MemberKey};
 use sluice_transport::{Carrier, ClientError, ExchangeEvent, SendRequestError, trailer_holds};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -213,4 +213,47 @@ async fn a_cancelled_server_cuts_and_the_client_names_what_is_unanswered() {
     }
     assert_eq!(pair.client.request(chunks(2, 0, 1)).await, Err(SendRequestError::Closed));
     assert!(!pair.client.is_open());
+}
+
+#[tokio::test]
+async fn a_request_that_is_taken_back_ends_at_once_and_nobody_waits_for_it() {
+    for carrier in [Carrier::Tcp, Carrier::Quic] {
+        let source = Arc::new(MemorySource::new(&[10, 20]));
+        let held = source.chunks.lock().unwrap().remove(&0).unwrap();
+        source.coming.lock().unwrap().insert(0);
+        let mut pair = pair(Setup::over(carrier), Arc::clone(&source)).await;
+        pair.client.request(waiting_chunks(1, 0, 1, 20_000)).await.unwrap();
+        pair.client.request(chunks(2, 1, 1)).await.unwrap();
+        assert!(matches!(next(&mut pair.events).await, ExchangeEvent::Chunk { request_id: 2, .. }));
+        assert_eq!(source.arrived.receiver_count(), 1, "the first one waits");
+        pair.client.request(Request { id: 1, ask: Ask::Cancel }).await.unwrap();
+        match next(&mut pair.events).await {
+            ExchangeEvent::Refused { request_id: 1, refusal: Refusal::Cancelled, .. } => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(source.arrived.receiver_count(), 0);
+        // One that was answered, and one that never was: nothing to take back. The chunk does not come later.
+        pair.client.request(Request { id: 2, ask: Ask::Cancel }).await.unwrap();
+        pair.client.request(Request { id: 9, ask: Ask::Cancel }).await.unwrap();
+        source.arrive(0, held);
+        pair.client.request(chunks(3, 1, 1)).await.unwrap();
+        assert!(matches!(next(&mut pair.events).await, ExchangeEvent::Chunk { request_id: 3, .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_has_the_chunk_is_named_unless_the_asker_insists() {
+    let source = Arc::new(MemorySource::new(&[10]));
+    *source.at_member.lock().unwrap() = Some(MemberKey::from_bytes([7; 32]));
+    let mut pair = pair(Setup::over(Carrier::Tcp), Arc::clone(&source)).await;
+    pair.client.request(chunks(1, 0, 1)).await.unwrap();
+    match next(&mut pair.events).await {
+        ExchangeEvent::Elsewhere { request_id: 1, index: 0, member, last: true, .. } => {
+            assert_eq!(member, MemberKey::from_bytes([7; 32]));
+        }
+        other => panic!("{other:?}"),
+    }
+    let insists = Ask::Chunks { artifact: ARTIFACT, first: 0, count: 1, window_ms: 0, insists: true };
+    pair.client.request(Request { id: 2, ask: insists }).await.unwrap();
+    assert!(matches!(next(&mut pair.events).await, ExchangeEvent::Chunk { request_id: 2, .. }));
 }

@@ -55,6 +55,7 @@ impl ExchangeLoop {
                     picker.on_not_sent(from, index);
                 }
             }
+            Action::Cancel { from, index } => self.cancel(from, artifact, index),
             Action::AskHave { peer } => {
                 if !self.ask(Source::Peer(peer), *artifact, AskedFor::Have, Ask::Have { artifact: *artifact })
                     && let Some(picker) = self.sessions.get_mut(artifact).and_then(|session| session.picker())
@@ -85,6 +86,18 @@ impl ExchangeLoop {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Takes a request back. What was already on its way is used if it is still missing then.
+    fn cancel(&mut self, source: Source, artifact: &ArtifactId, index: u32) {
+        let is_it = |asked: &Asked| {
+            asked.source == source && asked.artifact == *artifact && asked.what == AskedFor::Chunk(index)
+        };
+        let id = self.asked.iter().find(|(_, asked)| is_it(asked)).map(|(id, _)| *id);
+        if let Some(id) = id {
+            self.asked.remove(&id);
+            self.links.cancel(source, id);
         }
     }
 

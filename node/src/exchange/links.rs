@@ -294,6 +294,14 @@ impl Links {
         client.try_request(Request { id, ask }).ok().map(|()| id)
     }
 
+    /// Says that the answer to request `id` is no longer of interest. Not sent when the connection is busy: then the
+    /// answer comes for nothing.
+    pub fn cancel(&mut self, source: Source, id: u32) {
+        if let Some(State::Up { client, .. }) = self.entries.get(&source).map(|entry| &entry.state) {
+            let _ = client.try_request(Request { id, ask: Ask::Cancel });
+        }
+    }
+
     /// What arrived since the last call, from each source that sent anything.
     pub fn arrived(&mut self) -> Vec<Arrived> {
         let mut arrived = Vec::new();

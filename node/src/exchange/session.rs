@@ -324,10 +324,21 @@ impl Session {
 
     /// Drops those who no longer wait. Returns how many do.
     pub fn prune_waiters(&mut self) -> usize {
-        self.chunk_waiters.retain(|_, waiters| {
+        let picker = match &mut self.stage {
+            Stage::Fetching { picker, .. } => Some(picker),
+            _ => None,
+        };
+        let mut given_up = Vec::new();
+        self.chunk_waiters.retain(|index, waiters| {
             waiters.retain(|(_, waiter)| !waiter.is_closed());
+            if waiters.is_empty() {
+                given_up.push(*index);
+            }
             !waiters.is_empty()
         });
+        if let Some(picker) = picker {
+            given_up.into_iter().for_each(|index| picker.unwant(index));
+        }
         self.admit_waiters.retain(|waiter| !waiter.is_closed());
         self.chunk_waiters.values().map(Vec::len).sum::<usize>() + self.admit_waiters.len()
     }

@@ -35,6 +35,7 @@ fn requests_are_these_bytes() {
     let encoded = |ask| hex(&Request { id: 0x0102_0304, ask }.encode());
     assert_eq!(encoded(chunks), format!("0101000001020304{ab}0000000700000002000003e8{zeros}"));
     assert_eq!(encoded(insists), format!("0101000101020304{ab}0000000700000002000003e8{zeros}"));
+    assert_eq!(encoded(Ask::Cancel), format!("0104000001020304{}", "00".repeat(56)));
     assert_eq!(encoded(manifest), format!("0102000001020304{ab}000000000000000000000000{zeros}"));
     assert_eq!(encoded(have), format!("0103000001020304{ab}000000000000000000000000{zeros}"));
 }
@@ -73,7 +74,8 @@ fn requests_outside_the_protocol_are_refused() {
         Request::decode(&bytes)
     };
     assert_eq!(with(0, 2), Err(FrameError::UnknownVersion { got: 2 }));
-    assert_eq!(with(1, 4), Err(FrameError::UnknownKind { got: 4 }));
+    assert_eq!(with(1, 5), Err(FrameError::UnknownKind { got: 5 }));
+    assert_eq!(with(1, 4), Err(FrameError::ReservedNotZero { kind: 4 }));
     assert_eq!(with(3, 3), Err(FrameError::UnknownFlags { got: 3, kind: 1 }));
     assert_eq!(with(63, 1), Err(FrameError::ReservedNotZero { kind: 1 }));
     assert_eq!(with(47, 0), Err(FrameError::Empty));

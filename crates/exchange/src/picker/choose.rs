@@ -27,11 +27,17 @@ impl Picker {
             }
             if self.wants_all {
                 looked_at += 1;
-            } else if self.leader(index, now) != Some(Source::Origin) {
+            } else if self.is_elsewhere(index) || self.leader(index, now) != Some(Source::Origin) {
                 continue;
             }
             self.request_one(index, now, actions);
         }
+    }
+
+    /// Whether the site has or gets `index` without this member.
+    fn is_elsewhere(&self, index: u32) -> bool {
+        self.notes.get(&index).is_some_and(|notes| notes.elsewhere.is_some())
+            || self.peers.iter().any(|peer| peer.has(index) || peer.fetches(index))
     }
 
     fn request_one(&mut self, index: u32, now: Instant, actions: &mut Vec<Action>) {
@@ -93,7 +99,7 @@ impl Picker {
         }
     }
 
-    fn rank(&mut self, index: u32) {
+    pub(super) fn rank(&mut self, index: u32) {
         if self.ranks.contains_key(&index) {
             return;
         }
@@ -107,7 +113,7 @@ impl Picker {
         self.ranks.insert(index, order.into_iter().map(|(_, _, place)| place).collect());
     }
 
-    fn may_ask_origin(&self, index: u32, now: Instant) -> bool {
+    pub(super) fn may_ask_origin(&self, index: u32, now: Instant) -> bool {
         let pausing = self.notes.get(&index).and_then(|notes| notes.origin_retry_at).is_some_and(|at| at > now);
         self.origin.link == Link::Up
             && !pausing
@@ -134,7 +140,7 @@ impl Picker {
         self.settle_from.max(peer.up_since).max(of_chunk.unwrap_or(self.settle_from))
     }
 
-    fn avoids(&self, peer: &Peer, index: u32, now: Instant) -> bool {
+    pub(super) fn avoids(&self, peer: &Peer, index: u32, now: Instant) -> bool {
         self.notes
             .get(&index)
             .is_some_and(|notes| notes.avoid.iter().any(|avoided| avoided.peer == peer.key && avoided.until > now))

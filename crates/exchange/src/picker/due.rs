@@ -34,6 +34,7 @@ impl Picker {
             due.extend(notes.settle_from.map(|from| from + SETTLE_GRACE));
             due.extend(notes.avoid.iter().map(|avoided| avoided.until));
         }
+        due.extend(self.race_due());
         due.extend(self.origin.load.owed_since.map(|since| since + ORIGIN_SILENT_AFTER));
         due.extend(self.origin.down_since.map(|since| since + ORIGIN_GONE_AFTER));
         // What lies before the last `advance` was acted on by it.

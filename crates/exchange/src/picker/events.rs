@@ -121,6 +121,7 @@ impl Picker {
             peer.progress = have.progress;
             peer.progress_at = now;
         }
+        self.haves_changed = true;
         self.forgive(&key);
     }
 
@@ -144,6 +145,10 @@ impl Picker {
             && let Some(peer) = self.peer_mut(&key)
         {
             peer.proven = true;
+        }
+        if let (Source::Origin, Some(flight)) = (from, self.flights.get(&index)) {
+            let took = now.saturating_duration_since(flight.asked);
+            self.origin.note_took(took);
         }
         self.on_local_chunk(index);
     }

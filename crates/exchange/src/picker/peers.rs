@@ -2,7 +2,7 @@
 
 use super::{Link, OriginWindow, PEER_BYTES_MAX, PEER_REQUESTS_MAX, PEER_REQUESTS_MIN, Picker};
 use sluice_model::MemberKey;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is in flight at one source.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,11 +127,18 @@ pub(super) struct Origin {
     pub up_since: Option<Instant>,
     pub window: OriginWindow,
     pub load: Load,
+    /// How long a chunk took from the question to its end, averaged over some.
+    pub took: Option<Duration>,
 }
 
 impl Origin {
     pub fn new(window: OriginWindow) -> Self {
-        Self { link: Link::Unknown, down_since: None, up_since: None, window, load: Load::default() }
+        Self { link: Link::Unknown, down_since: None, up_since: None, window, load: Load::default(), took: None }
+    }
+
+    /// A chunk came `took` after it was asked for: one of four counts.
+    pub fn note_took(&mut self, took: Duration) {
+        self.took = Some(self.took.map_or(took, |average| (average * 3 + took) / 4));
     }
 
     pub fn has_room(&self, bytes: u64) -> bool {

@@ -3,7 +3,7 @@
 //! Everything follows from the seed: equal worlds write equal logs.
 
 use super::{Action, ChunkSpec, Link, OriginWindow, Picker, Source};
-use crate::claims::{Claims, Judgement};
+use crate::claims::{Claims, ConnectionId, Judgement};
 use crate::have::Have;
 use sluice_model::{ArtifactId, ChunkId, MemberKey};
 use std::cmp::Reverse;
@@ -110,6 +110,14 @@ pub struct Node {
     pub bad_chunks: u32,
 }
 
+/// A request at the origin.
+#[derive(Clone, Copy)]
+struct Sending {
+    index: u32,
+    left: u64,
+    insists: bool,
+}
+
 pub struct World {
     pub nodes: Vec<Node>,
     pub chunks: Vec<ChunkSpec>,
@@ -126,11 +134,15 @@ pub struct World {
     lan_bytes_per_sec: u64,
     origin_up: bool,
     claims: Claims,
+    /// Each node's connection to the origin.
+    connections: Vec<ConnectionId>,
     /// Until when the others do not know where a node listens.
     unknown_until: Vec<Instant>,
-    origin_queues: Vec<VecDeque<(u32, u64)>>,
+    origin_queues: Vec<VecDeque<Sending>>,
     wan_busy: bool,
     next_queue: usize,
+    /// What each node takes from the origin at most, and when it can take the next slice.
+    takes: Vec<(u64, Instant)>,
     haves: Vec<Have>,
     queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     number: u64,
@@ -205,17 +217,20 @@ impl World {
             lan_bytes_per_sec: shape.lan_bytes_per_sec,
             origin_up: true,
             claims: Claims::default(),
+            connections: Vec::new(),
             unknown_until: vec![start; shape.nodes],
             origin_queues: vec![VecDeque::new(); shape.nodes],
             wan_busy: false,
             next_queue: 0,
+            takes: vec![(u64::MAX, start); shape.nodes],
             haves: Vec::new(),
             queue: BinaryHeap::new(),
             number: 0,
             dice,
         };
         for at in 0..shape.nodes {
-            world.claims.connected(keys[at]);
+            let connection = world.claims.connected(keys[at]);
+            world.connections.push(connection);
             world.connect(at);
         }
         world
@@ -241,6 +256,11 @@ impl World {
         for at in (0..self.nodes.len()).filter(|at| *at != node) {
             self.nodes[at].picker.on_link(Source::Peer(key), Link::Down, now);
         }
+    }
+
+    /// `node` takes at most that from the origin.
+    pub fn slow(&mut self, node: usize, bytes_per_sec: u64) {
+        self.takes[node].0 = bytes_per_sec;
     }
 
     pub fn lie(&mut self, node: usize) {
@@ -414,11 +434,29 @@ impl World {
 
     fn perform(&mut self, at: usize, action: Action) {
         match action {
-            Action::Request { from: Source::Origin, index, insists } => self.asked_origin(at, index, insists),
+            Action::Request { from: Source::Origin, index, insists } => {
+                let left = self.chunks[index as usize].length.into();
+                self.origin_queues[at].push_back(Sending { index, left, insists });
+                self.wan_start();
+            }
             Action::Request { from: Source::Peer(key), index, .. } => {
                 let to = self.node_of(&key);
                 let when = self.now + self.latency();
                 self.push(when, Event::AskChunk { from: at, to, lives: self.lives(at, to), index });
+            }
+            Action::Cancel { from: Source::Peer(key), index } => {
+                let to = self.node_of(&key);
+                if let Some(waiting) = self.nodes[to].waiting.get_mut(&index) {
+                    waiting.remove(&at);
+                    if waiting.is_empty() {
+                        self.nodes[to].picker.unwant(index);
+                    }
+                }
+            }
+            Action::Cancel { from: Source::Origin, index } => {
+                // A frame that has begun is sent to its end.
+                let whole = u64::from(self.chunks[index as usize].length);
+                self.origin_queues[at].retain(|sending| sending.index != index || sending.left < whole);
             }
             Action::AskHave { peer } => {
                 let to = self.node_of(&peer);
@@ -434,7 +472,7 @@ impl World {
             }
             Action::Reset { source: Source::Origin } => {
                 self.leave_origin(at);
-                self.claims.connected(self.nodes[at].key);
+                self.join_origin(at);
             }
             Action::Ban { peer, .. } => {
                 let peer = self.node_of(&peer);
@@ -449,32 +487,43 @@ impl World {
         self.nodes.iter().position(|node| node.key == *key).expect("a member")
     }
 
-    fn asked_origin(&mut self, at: usize, index: u32, insists: bool) {
+    /// Whether the origin sends what is first in line for `at`; else it says who has it.
+    fn may_send(&mut self, at: usize, sending: Sending) -> bool {
+        let Sending { index, left, insists } = sending;
+        if left < self.chunks[index as usize].length.into() {
+            return true;
+        }
         let count = self.chunks.len() as u32;
-        match self.claims.judge(&self.nodes[at].key, (&ARTIFACT, count), index, insists) {
+        match self.claims.judge(self.connections[at], (&ARTIFACT, count), index, insists) {
             Judgement::Send => {
                 self.origin_asked.entry(index).or_default().push(at);
-                let bytes = self.chunks[index as usize].length.into();
-                self.origin_queues[at].push_back((index, bytes));
-                self.wan_start();
+                true
             }
             Judgement::Elsewhere(key) => {
+                self.origin_queues[at].pop_front();
                 let (member, life) = (self.node_of(&key), self.nodes[at].life);
-                self.push(self.now + Duration::from_millis(20), Event::Elsewhere { to: at, life, index, member });
+                self.push(self.now + Duration::from_millis(10), Event::Elsewhere { to: at, life, index, member });
+                false
             }
         }
     }
 
     fn leave_origin(&mut self, at: usize) {
-        let unfinished: Vec<_> = self.origin_queues[at].drain(..).map(|(index, _)| (ARTIFACT, index)).collect();
-        self.claims.disconnected(&self.nodes[at].key, unfinished);
+        self.origin_queues[at].clear();
+        self.claims.disconnected(self.connections[at]);
+    }
+
+    fn join_origin(&mut self, at: usize) {
+        self.connections[at] = self.claims.connected(self.nodes[at].key);
     }
 
     fn wan_start(&mut self) {
         if !self.wan_busy && self.origin_up && self.origin_queues.iter().any(|queue| !queue.is_empty()) {
             self.wan_busy = true;
             let took = Duration::from_secs_f64(SLICE as f64 / self.wan_bytes_per_sec as f64);
-            self.push(self.now + took, Event::WanSlice);
+            let open = (0..self.nodes.len()).filter(|at| !self.origin_queues[*at].is_empty());
+            let free = open.map(|at| self.takes[at].1).min().expect("one is not empty");
+            self.push(self.now.max(free) + took, Event::WanSlice);
         }
     }
 
@@ -482,10 +531,21 @@ impl World {
     fn wan_slice(&mut self) {
         self.wan_busy = false;
         let count = self.origin_queues.len();
-        let next = (0..count).map(|n| (self.next_queue + n) % count).find(|at| !self.origin_queues[*at].is_empty());
-        if let Some(to) = next {
+        let next = loop {
+            let Some(at) = (0..count)
+                .map(|n| (self.next_queue + n) % count)
+                .find(|at| !self.origin_queues[*at].is_empty() && self.takes[*at].1 <= self.now)
+            else {
+                break None;
+            };
+            let first = *self.origin_queues[at].front().expect("not empty");
+            if self.may_send(at, first) {
+                break Some((at, first));
+            }
+        };
+        if let Some((to, Sending { index, left, .. })) = next {
             self.next_queue = to + 1;
-            let (index, left) = *self.origin_queues[to].front().expect("not empty");
+            self.takes[to].1 = self.now + Duration::from_secs_f64(SLICE as f64 / self.takes[to].0 as f64);
             let sent = left.min(SLICE);
             self.origin_bytes += sent;
             let life = self.nodes[to].life;
@@ -494,7 +554,7 @@ impl World {
                 self.origin_queues[to].pop_front();
                 self.push(when, Event::OriginChunk { to, life, index });
             } else {
-                self.origin_queues[to][0].1 -= sent;
+                self.origin_queues[to][0].left -= sent;
                 self.push(when, Event::OriginSlice { to, life });
             }
         }
@@ -591,7 +651,7 @@ impl World {
         self.nodes[node].picker = picker;
         self.nodes[node].alive = true;
         self.nodes[node].completed_at = None;
-        self.claims.connected(key);
+        self.join_origin(node);
         self.connect(node);
         self.advance(node);
     }
@@ -618,7 +678,7 @@ impl World {
             if self.nodes[at].alive {
                 self.leave_origin(at);
                 if up {
-                    self.claims.connected(self.nodes[at].key);
+                    self.join_origin(at);
                 }
             }
             let link = if up { Link::Up } else { Link::Down };

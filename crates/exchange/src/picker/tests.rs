@@ -51,6 +51,24 @@ fn a_member_that_has_a_chunk_and_stays_out_of_reach_delays_it_by_three_seconds_o
 }
 
 #[test]
+fn a_slow_member_holds_nobody_back() {
+    let mut worst: f64 = 0.0;
+    for (seed, nodes) in (0..10).flat_map(|seed| [(seed, 3), (seed, 8), (seed, 20)]) {
+        let shape = site(nodes, 80);
+        let mut world = World::new(seed, &shape);
+        // Half of its share of the link.
+        world.slow(1, shape.wan_bytes_per_sec / nodes as u64 / 2);
+        let took = world.run(secs(240.0)).expect("complete").as_secs_f64();
+        let bound = shape.size() as f64 / shape.wan_bytes_per_sec as f64;
+        let egress = world.origin_bytes as f64 / shape.size() as f64;
+        println!("seed {seed}, {nodes} nodes: {:.3} of the bound, egress {egress:.3}", took / bound);
+        worst = worst.max(took / bound);
+        assert!(egress <= 1.05, "seed {seed}, {nodes} nodes: {egress}");
+    }
+    assert!(worst <= 1.25, "{worst}");
+}
+
+#[test]
 fn leaders_fetch_for_one_that_wants_and_keep_to_what_they_lead() {
     let shape = site(4, 40);
     let mut world = World::new(7, &shape);
@@ -110,7 +128,8 @@ fn a_peer_that_sends_wrong_bytes_is_banned_and_the_chunk_refetched() {
         }
         let again = world.duplicates();
         let led = world.origin_asked.values().filter(|by| by.contains(&2)).count();
-        assert!(again <= led, "seed {seed}: {again} fetched again, the liar led {led}");
+        // And each of the three may race one at the end.
+        assert!(again <= led + 3, "seed {seed}: {again} fetched again, the liar led {led}");
     }
 }
 

@@ -45,6 +45,8 @@ pub struct MemorySource {
     /// Chunks that are being fetched.
     pub coming: Mutex<HashSet<u32>>,
     pub wrong_byte_in: Option<u32>,
+    /// Who has every chunk, is said to whoever does not insist.
+    pub at_member: Mutex<Option<MemberKey>>,
     pub alive: Arc<AtomicUsize>,
     pub alive_most: AtomicUsize,
 }
@@ -57,6 +59,7 @@ impl MemorySource {
             arrived: watch::channel(0).0,
             coming: Mutex::default(),
             wrong_byte_in: None,
+            at_member: Mutex::default(),
             alive: Arc::default(),
             alive_most: AtomicUsize::new(0),
         }
@@ -96,9 +99,12 @@ impl ChunkSource for MemorySource {
         }
     }
 
-    async fn chunk(&self, _peer: &MemberKey, artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
+    async fn chunk(&self, _peer: &MemberKey, artifact: &ArtifactId, index: u32, insists: bool) -> Answer<ServedChunk> {
         if *artifact == RETRACTED {
             return Answer::Refused(Refusal::Retracted);
+        }
+        if let Some(member) = self.at_member.lock().unwrap().filter(|_| !insists) {
+            return Answer::Elsewhere(member);
         }
         let Some(mut bytes) = self.chunks.lock().unwrap().get(&index).cloned() else { return Answer::NotHere };
         if self.wrong_byte_in == Some(index) {

@@ -150,7 +150,7 @@ impl Lab {
     pub fn terminate(&mut self, name: &str) -> Result<Duration> {
         let mut process = self.running.remove(name).ok_or_else(|| anyhow!("{name} does not run"))?;
         let begun = Instant::now();
-        signal(&process.child)?;
+        send(process.child.id(), rustix::process::Signal::TERM)?;
         let mut status = None;
         let ended = wait(Duration::from_secs(STOP_SECS_MAX), || {
             status = process.child.try_wait()?;
@@ -182,6 +182,16 @@ impl Lab {
         command.env("SLUICE_URL", &self.url).env("SLUICE_TOKEN", &person.token);
         command.args(["-o", "json"]).args(arguments);
         said(&mut command)
+    }
+
+    /// Stops a program in its tracks (SIGSTOP), until [`Lab::resume`].
+    pub fn pause(&self, name: &str) -> Result<()> {
+        send(self.pid(name)?, rustix::process::Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self, name: &str) -> Result<()> {
+        send(self.pid(name)?, rustix::process::Signal::CONT)
     }
 
     /// Ends everything, the endpoints first.
@@ -247,10 +257,9 @@ impl Lab {
     }
 }
 
-fn signal(child: &Child) -> Result<()> {
-    let pid =
-        i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).context("the child has no pid")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("cannot signal the child")
+fn send(pid: u32, signal: rustix::process::Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("the child has no pid")?;
+    rustix::process::kill_process(pid, signal).context("cannot signal the child")
 }
 
 /// Runs a command to its end.

@@ -193,6 +193,30 @@ impl World {
         Ok(())
     }
 
+    /// Waits until every node knows where the others listen.
+    pub fn until_acquainted(&self) -> Result<()> {
+        let listed = wait(Duration::from_secs(15), || {
+            let nodes = self.lab.ask(&self.bob, &["nodes"])?;
+            let is_listed = |node: &&Value| node["addresses"]["device"].as_array().is_some_and(|some| !some.is_empty());
+            Ok(rows(&nodes, "nodes").iter().filter(is_listed).count() >= self.nodes.len())
+        })?;
+        ensure!(listed, "not every node said where it listens");
+        self.until_current()
+    }
+
+    /// Waits until every node has the metadata that the repository serves now, and so lists what was approved before.
+    pub fn until_current(&self) -> Result<()> {
+        let newest = self.lab.ask(&self.bob, &["status"])?["timestamp_version"].as_u64().context("no version")?;
+        let current = wait(Duration::from_secs(15), || {
+            let nodes = self.lab.ask(&self.bob, &["nodes"])?;
+            let is_current =
+                |node: &&Value| node["timestamp_version"].as_u64().is_some_and(|version| version >= newest);
+            Ok(rows(&nodes, "nodes").iter().filter(is_current).count() >= self.nodes.len())
+        })?;
+        ensure!(current, "not every node has timestamp version {newest}");
+        Ok(())
+    }
+
     /// Makes a package root in which `installed` count as installed, and enrols an endpoint for it.
     pub fn add_endpoint(
         &mut self,

@@ -9,6 +9,7 @@ use crate::trouble::Trouble;
 use crate::view::{NodeView, ViewPublisher};
 use bytes::Bytes;
 use sluice_content_store::{ContentStore, OpenError, StoreLimits};
+use sluice_exchange::claims::{Claims, ConnectionId, Judgement};
 use sluice_exchange::have::Have;
 use sluice_identity::DeviceKey;
 use sluice_metadata::{InitParams, Keyring, Profile, RepositoryProfile, Signer, Trusted, View, Writer, dev_roles};
@@ -46,6 +47,8 @@ pub struct PlainSource {
     pub store: ContentStore,
     pub manner: Manner,
     pub asked: Asked,
+    pub claims: Arc<Mutex<Claims>>,
+    pub connection: ConnectionId,
 }
 
 /// Who was sent which chunk, in order.
@@ -72,9 +75,14 @@ impl ChunkSource for PlainSource {
         Answer::Here(())
     }
 
-    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
-        self.asked.lock().unwrap().push((*peer, index));
+    async fn chunk(&self, peer: &MemberKey, artifact: &ArtifactId, index: u32, insists: bool) -> Answer<ServedChunk> {
         let Some(reader) = self.store.reader(artifact) else { return Answer::NotHere };
+        let count = reader.manifest().chunk_count();
+        let judged = self.claims.lock().unwrap().judge(self.connection, (artifact, count), index, insists);
+        if let Judgement::Elsewhere(member) = judged {
+            return Answer::Elsewhere(member);
+        }
+        self.asked.lock().unwrap().push((*peer, index));
         let Ok(bytes) = reader.read(index).await else { return Answer::NotHere };
         if self.manner != Manner::Lies {
             return Answer::Here(ServedChunk { bytes, id: reader.manifest().chunk_id(index) });
@@ -127,16 +135,20 @@ impl PlainServer {
             counters: Arc::clone(&counters),
         };
         let asked = Asked::default();
-        let source = Arc::new(PlainSource { store, manner, asked: Arc::clone(&asked) });
+        let (sent, claims) = (Arc::clone(&asked), Arc::new(Mutex::new(Claims::default())));
         let mut listener = bind(identity);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let Accepted { stream, peer, .. } = listener.accept().await;
-                let (source, options) = (Arc::clone(&source), options.clone());
+                let (options, claims) = (options.clone(), Arc::clone(&claims));
+                let connection = claims.lock().unwrap().connected(peer);
+                let (store, asked) = (store.clone(), Arc::clone(&sent));
+                let source = Arc::new(PlainSource { store, manner, asked, claims: Arc::clone(&claims), connection });
                 connections.spawn(async move {
                     let _ = serve_exchange(stream, peer, source, &options, CancellationToken::new()).await;
+                    claims.lock().unwrap().disconnected(connection);
                 });
             }
         });
