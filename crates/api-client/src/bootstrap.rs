@@ -129,6 +129,8 @@ pub fn enrol_request(
         token_id: token.id_hex(),
         token_secret: token.secret_hex().to_string(),
         name,
+        site: None,
+        ring: None,
         addresses,
         signature: hex::encode(key.signer().sign_purpose("enrol", &signed)),
     }

@@ -33,6 +33,12 @@ pub struct EnrolRequest {
     pub token_secret: String,
     /// Host name or what the operator calls it, for people.
     pub name: String,
+    /// Where the device believes that it will be. Only the token decides: another site is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteName>,
+    /// The same of its ring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingName>,
     /// A node's listen addresses; empty for endpoints.
     #[serde(default)]
     pub addresses: MemberAddresses,

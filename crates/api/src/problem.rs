@@ -71,10 +71,22 @@ problem_types! {
     TlsRequired = "tls-required", 403, "A token may not cross a network in clear";
     /// The device key is not in the roster or the endpoint list.
     NotEnrolled = "not-enrolled", 403, "This device is not enrolled";
-    /// The enrolment token is unknown, used or for another kind.
+    /// The enrolment token is unknown, or its secret is wrong.
     EnrolmentRefused = "enrolment-refused", 403, "The enrolment token was refused";
     /// The enrolment token has run out.
     EnrolmentExpired = "enrolment-expired", 403, "The enrolment token has expired";
+    /// The enrolment token was used by another device.
+    EnrolmentUsed = "enrolment-used", 403, "The enrolment token was used already";
+    /// The enrolment token is for a node and an endpoint shows it, or the other way.
+    EnrolmentWrongKind = "enrolment-wrong-kind", 403, "The enrolment token is for another kind of device";
+    /// The device wants to be at another site or in another ring than its token says.
+    EnrolmentWrongPlace = "enrolment-wrong-place", 403, "The enrolment token is for another place";
+    /// The signature is not by the device's key, over this token and this repository.
+    EnrolmentUnproven = "enrolment-unproven", 403, "The device did not prove its key for this token and this repository";
+    /// The device's key was revoked.
+    DeviceRevoked = "device-revoked", 403, "This device was revoked";
+    /// The device's key has a place already.
+    AlreadyEnrolled = "already-enrolled", 409, "This device is enrolled already";
     /// No ring of this client has the content.
     RingClosed = "ring-closed", 403, "None of your rings has this content";
     /// No such thing.

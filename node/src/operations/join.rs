@@ -8,7 +8,7 @@ use crate::counters::Counters;
 use crate::origin::Origin;
 use crate::view::Place;
 use sluice_api::device::{DeviceKind, EnrolAnswer};
-use sluice_api::problem::ProblemType;
+use sluice_api::problem::{Problem, ProblemType};
 use sluice_api_client::{
     Bootstrap, BootstrapError, ClientError, EnrolmentTokenText, RefreshError, TokenError, bootstrap, enrol_request,
     refresh,
@@ -191,7 +191,17 @@ fn told_apart(url: &str, source: BootstrapError) -> JoinError {
         if error.is_problem(ProblemType::EnrolmentExpired) {
             return JoinError::TokenExpired;
         }
-        if let Some(problem) = error.problem().filter(|problem| problem.is(ProblemType::EnrolmentRefused)) {
+        let of_the_token = [
+            ProblemType::EnrolmentRefused,
+            ProblemType::EnrolmentUsed,
+            ProblemType::EnrolmentWrongKind,
+            ProblemType::EnrolmentWrongPlace,
+            ProblemType::EnrolmentUnproven,
+            ProblemType::DeviceRevoked,
+            ProblemType::AlreadyEnrolled,
+        ];
+        let is_it = |problem: &&Problem| of_the_token.iter().any(|kind| problem.is(*kind));
+        if let Some(problem) = error.problem().filter(is_it) {
             return JoinError::TokenRefused(problem.detail.clone());
         }
     }

@@ -41,6 +41,8 @@ pub async fn run(app: &App, key: MemberKey, remote: SocketAddr, request: EnrolRe
 struct Checked {
     key: MemberKey,
     kind: DeviceKind,
+    wanted_site: Option<SiteName>,
+    wanted_ring: Option<RingName>,
     token_id: String,
     secret: [u8; 32],
     name: String,
@@ -63,23 +65,28 @@ fn check(key: MemberKey, remote: SocketAddr, request: EnrolRequest, root: &[u8; 
         .map_err(|_| Failure::refused(ProblemType::Malformed, "signature is not 128 hex characters"))?;
     let signed = [id.as_slice(), root.as_slice()].concat();
     verify_purpose(key.as_bytes(), "enrol", &signed, &signature).map_err(|_| {
-        refused("the signature is not by the key of this connection over this token and this repository")
+        let detail = "the signature is not by the key of this connection over this token and this repository; enrol with a \
+                      token of this repository, from the device itself";
+        Failure::refused(ProblemType::EnrolmentUnproven, detail)
     })?;
     let addresses = match request.kind {
         DeviceKind::Node => check_addresses(request.addresses, remote)?,
         DeviceKind::Endpoint => MemberAddresses::default(),
     };
     let name = check_name(&request.name)?;
-    Ok(Checked { key, kind: request.kind, token_id: hex::encode(id), secret, name, addresses })
+    let (kind, wanted_site, wanted_ring) = (request.kind, request.site, request.ring);
+    Ok(Checked { key, kind, wanted_site, wanted_ring, token_id: hex::encode(id), secret, name, addresses })
 }
 
 fn admit(draft: &mut Draft, tx: &WriteTx, device: &Checked) -> Result<EnrolAnswer, Failure> {
     let token = tokens::enrolment(tx, &device.token_id)?.filter(|token| token.secret.matches(&device.secret));
     let token = token.ok_or_else(|| refused("no such token; copy it whole, or ask for a new one"))?;
+    check_bonds(&token, device)?;
+    check_not_revoked(tx, &device.key)?;
     if token.used.as_ref().is_some_and(|used| used.by == device.key) {
         return answer(draft, tx, &token, &device.key);
     }
-    check_token(draft, &token, device.kind)?;
+    check_unused(draft, &token)?;
     check_key(tx, &device.key, device.kind)?;
     match (&token.kind, &token.ring) {
         (TokenKind::Endpoint, Some(ring)) => admit_endpoint(draft, tx, device, &token.site, ring)?,
@@ -111,36 +118,57 @@ fn answer(
     Ok(EnrolAnswer { site: token.site.clone(), ring: token.ring.clone(), floor: draft.versions(), epoch })
 }
 
-fn check_token(draft: &Draft, token: &EnrolmentTokenRecord, kind: DeviceKind) -> Result<(), Failure> {
+/// The token decides what the device is and where it belongs.
+fn check_bonds(token: &EnrolmentTokenRecord, device: &Checked) -> Result<(), Failure> {
+    let (what, how) = match token.kind {
+        TokenKind::Node => ("a node", "sluice-node join"),
+        TokenKind::Endpoint => ("an endpoint", "sluice-agent enrol"),
+    };
+    if (token.kind == TokenKind::Node) != (device.kind == DeviceKind::Node) {
+        let detail = format!("the token is for {what}; use it with `{how}`");
+        return Err(Failure::refused(ProblemType::EnrolmentWrongKind, detail));
+    }
+    let is_elsewhere = device.wanted_site.as_ref().is_some_and(|site| *site != token.site);
+    if is_elsewhere || (device.wanted_ring.is_some() && device.wanted_ring != token.ring) {
+        let ring = token.ring.as_ref().map_or_else(String::new, |ring| format!(", ring {ring}"));
+        let detail = format!("the token is for site {}{ring}; ask for one of the place that is meant", token.site);
+        return Err(Failure::refused(ProblemType::EnrolmentWrongPlace, detail));
+    }
+    Ok(())
+}
+
+fn check_unused(draft: &Draft, token: &EnrolmentTokenRecord) -> Result<(), Failure> {
     if let Some(used) = &token.used {
-        return Err(refused(&format!("the token was used at {}; ask for a new one", used.at.to_seconds_text())));
+        let detail = format!("another device used the token at {}; ask for a new one", used.at.to_seconds_text());
+        return Err(Failure::refused(ProblemType::EnrolmentUsed, detail));
     }
     if draft.now() >= token.expires_at {
         let detail = format!("the token was good until {}; ask for a new one", token.expires_at.to_seconds_text());
         return Err(Failure::refused(ProblemType::EnrolmentExpired, detail));
     }
-    match (token.kind, kind) {
-        (TokenKind::Node, DeviceKind::Node) | (TokenKind::Endpoint, DeviceKind::Endpoint) => Ok(()),
-        (TokenKind::Node, _) => Err(refused("the token is for a node; use it with `sluice-node join`")),
-        (TokenKind::Endpoint, _) => Err(refused("the token is for an endpoint; use it with `sluice-agent enrol`")),
-    }
+    Ok(())
 }
 
-/// What a key was, and that it was revoked, is never forgotten. An endpoint may enrol anew with its key, by a new token:
-/// its reports are then numbered in a new epoch, and a copy that goes on in the old one is heard no more.
-fn check_key(tx: &impl Reads, key: &MemberKey, kind: DeviceKind) -> Result<(), Failure> {
-    let node = members::node(tx, key)?;
-    let endpoint = members::endpoint(tx, &endpoint_id_of(key))?;
-    let is_revoked = node.as_ref().is_some_and(|node| node.revoked_at.is_some())
-        || endpoint.as_ref().is_some_and(|endpoint| endpoint.state == EndpointState::Revoked);
+/// That a key was revoked is never forgotten, also when the device asks again for the answer that it had.
+fn check_not_revoked(tx: &impl Reads, key: &MemberKey) -> Result<(), Failure> {
+    let is_revoked = members::node(tx, key)?.is_some_and(|node| node.revoked_at.is_some())
+        || members::endpoint(tx, &endpoint_id_of(key))?
+            .is_some_and(|endpoint| endpoint.state == EndpointState::Revoked);
     if is_revoked {
-        return Err(refused("this key was revoked; remove device.key on the device and enrol with the new one"));
+        let detail = "this key was revoked; remove device.key on the device and enrol with the new one that it makes";
+        return Err(Failure::refused(ProblemType::DeviceRevoked, detail));
     }
-    let is_again = node.is_none() && kind == DeviceKind::Endpoint;
-    if node.is_some() || (endpoint.is_some() && !is_again) {
-        return Err(refused(
-            "this key is enrolled already; a node enrols once, and each device has a key of its own",
-        ));
+    Ok(())
+}
+
+/// An endpoint may enrol anew with its key, by a new token: its reports are then numbered in a new epoch, and a copy
+/// that goes on in the old one is heard no more. A node enrols once.
+fn check_key(tx: &impl Reads, key: &MemberKey, kind: DeviceKind) -> Result<(), Failure> {
+    let is_node = members::node(tx, key)?.is_some();
+    let is_endpoint = members::endpoint(tx, &endpoint_id_of(key))?.is_some();
+    if is_node || (is_endpoint && kind == DeviceKind::Node) {
+        let detail = "this key is enrolled already; a node enrols once, and each device has a key of its own";
+        return Err(Failure::refused(ProblemType::AlreadyEnrolled, detail));
     }
     Ok(())
 }

@@ -53,28 +53,27 @@ async fn each_wrong_token_is_refused_in_its_own_words_and_written_down() {
     wrong_secret["token_secret"] = json!("11".repeat(32));
     let answer = world.device_post(&one, "/enrol", &wrong_secret).await;
     answer.expect(403, "enrolment-refused", &["no such token"]);
-    world.enrol(&one, "node", &token).await.expect(403, "enrolment-refused", &["is for an endpoint"]);
+    world.enrol(&one, "node", &token).await.expect(403, "enrolment-wrong-kind", &["is for an endpoint", "enrol"]);
 
     let stolen = world.enrol_request(&one, "endpoint", &token);
     let answer = world.device_post(&two, "/enrol", &stolen).await;
-    answer.expect(403, "enrolment-refused", &["signature"]);
+    answer.expect(403, "enrolment-unproven", &["signature"]);
 
     world.enrol(&one, "endpoint", &token).await.expect_ok();
     world.enrol(&one, "endpoint", &token).await.expect_ok();
-    world.enrol(&two, "endpoint", &token).await.expect(403, "enrolment-refused", &["was used"]);
+    world.enrol(&two, "endpoint", &token).await.expect(403, "enrolment-used", &["used the token"]);
     let second = world.token("endpoint", "lyon", Some("production")).await;
     world.enrol(&one, "node", &world.token("node", "lyon", None).await).await.expect(
-        403,
-        "enrolment-refused",
+        409,
+        "already-enrolled",
         &["enrolled already"],
     );
     world.enrol(&two, "endpoint", &second).await.expect_ok();
 
     let lines = world.app.store.read(|tx| audit::list(tx, 0, 99)).unwrap();
-    let enrolments: Vec<bool> = lines.iter().filter(|l| l.action == "device.enrol").map(|l| l.done).collect();
+    let enrolments: Vec<bool> = lines.iter().filter(|l| l.act.action == "device.enrol").map(|l| l.act.done).collect();
     assert_eq!(enrolments, [false, false, false, false, true, false, false, true]);
-    assert!(lines.iter().all(|line| !line.detail.contains(&token) && !line.subject.contains(&token)));
-    assert_eq!(audit::first_broken(&[0; 32], &lines), None);
+    assert!(lines.iter().all(|line| !line.act.detail.contains(&token) && !line.act.subject.contains(&token)));
 }
 
 #[tokio::test]
@@ -141,7 +140,53 @@ async fn a_revoked_device_leaves_the_documents_is_refused_and_never_comes_back()
     world.hand_over(&node, &[]).await.expect(403, "not-enrolled", &[]);
     world.hand_over(&pc.key, &[]).await.expect(403, "not-enrolled", &[]);
     let token = world.token("node", "lyon", None).await;
-    world.enrol(&node, "node", &token).await.expect(403, "enrolment-refused", &["revoked"]);
+    world.enrol(&node, "node", &token).await.expect(403, "device-revoked", &["device.key"]);
+}
+
+// proves: A6 (a token is bound to what it was made for)
+#[tokio::test]
+async fn a_token_is_good_for_its_kind_its_site_its_ring_and_its_repository_only() {
+    let world = world().await;
+    world.add_site("brno", "10.2.0.0/16").await.expect_ok();
+    let (node, pc) = (key(1), key(2));
+    let (for_node, for_pc) =
+        (world.token("node", "lyon", None).await, world.token("endpoint", "lyon", Some("pilot")).await);
+    world.enrol(&node, "node", &for_pc).await.expect(403, "enrolment-wrong-kind", &["for an endpoint"]);
+    world.enrol(&pc, "endpoint", &for_node).await.expect(403, "enrolment-wrong-kind", &["for a node"]);
+
+    let wanting = |key, kind: &str, token: &str, name: &str, value: &str| {
+        let mut request = world.enrol_request(key, kind, token);
+        request[name] = json!(value);
+        request
+    };
+    let brno = wanting(&node, "node", &for_node, "site", "brno");
+    world.device_post(&node, "/enrol", &brno).await.expect(403, "enrolment-wrong-place", &["site lyon"]);
+    for (name, value) in [("site", "brno"), ("ring", "production")] {
+        let elsewhere = wanting(&pc, "endpoint", &for_pc, name, value);
+        let answer = world.device_post(&pc, "/enrol", &elsewhere).await;
+        answer.expect(403, "enrolment-wrong-place", &["site lyon", "ring pilot"]);
+    }
+    let ringed = wanting(&node, "node", &for_node, "ring", "pilot");
+    world.device_post(&node, "/enrol", &ringed).await.expect(403, "enrolment-wrong-place", &["site lyon"]);
+
+    // Signed for the root of another repository.
+    let mut foreign = world.enrol_request(&node, "node", &for_node);
+    let id = hex::decode(for_node.split('-').nth(1).unwrap()).unwrap();
+    foreign["signature"] = json!(hex::encode(node.signer().sign_purpose("enrol", &[id.as_slice(), &[7; 32]].concat())));
+    world.device_post(&node, "/enrol", &foreign).await.expect(403, "enrolment-unproven", &["this repository"]);
+    let served = world.app.served();
+    assert!(served.roster.member(&node.public()).is_none() && served.endpoint(&pc.endpoint_id()).is_none());
+
+    // What is bound right enrols, once; and the same token says so again to the same device until it is revoked.
+    let lyon = wanting(&node, "node", &for_node, "site", "lyon");
+    world.device_post(&node, "/enrol", &lyon).await.expect_ok();
+    world.device_post(&node, "/enrol", &lyon).await.expect_ok();
+    world.enrol(&pc, "endpoint", &for_pc).await.expect_ok();
+    world.enrol(&key(3), "node", &for_node).await.expect(403, "enrolment-used", &["another device"]);
+    let path = format!("/v1/nodes/{}", node.public());
+    let delete = super::world::request("admin", "DELETE", &path).body(axum::body::Body::empty()).unwrap();
+    world.send(delete).await.expect_ok();
+    world.device_post(&node, "/enrol", &lyon).await.expect(403, "device-revoked", &["revoked"]);
 }
 
 #[tokio::test]
