@@ -8,7 +8,7 @@
 use anyhow::{Context, Result, bail};
 use sluice_metadata::{InitParams, Keyring, Publication, RepositoryProfile, RoleName, Signer, TargetEntry, Writer};
 use sluice_metadata::{View, dev_roles};
-use sluice_model::{ArtifactId, RetractedContent, RingName, Sha256, TargetName, Timestamp, Tombstone};
+use sluice_model::{ArtifactId, RingName, Sha256, TargetName, Timestamp, Tombstone};
 use sluice_repo_store::metadata::NewMetadata;
 use sluice_repo_store::{Store, metadata};
 use sluice_state_store::StateStore;
@@ -133,19 +133,20 @@ fn name(serial: u64) -> Result<TargetName> {
     Ok(format!("retractions/{serial}").parse()?)
 }
 
+/// Read as every client reads it, so that a member more in its form is not this program's business.
 fn tombstone(serial: u64) -> Result<Tombstone> {
     let mut hash = [7; 32];
     hash[..8].copy_from_slice(&serial.to_be_bytes());
-    let content = RetractedContent { sha256: Sha256::from_bytes(hash), blake3: ArtifactId::from_bytes(hash) };
-    Ok(Tombstone {
-        schema: 1,
-        serial,
-        patch: "demo/1".parse()?,
-        content: vec![content],
-        reason: "a test of kills".into(),
-        by: "ann".parse()?,
-        at: BEGUN,
-    })
+    let (sha256, blake3) = (Sha256::from_bytes(hash).to_hex(), ArtifactId::from_bytes(hash).to_hex());
+    Ok(serde_json::from_value(serde_json::json!({
+        "schema": 1,
+        "serial": serial,
+        "patch": "demo/1",
+        "content": [{"sha256": sha256, "blake3": blake3}],
+        "reason": "a test of kills",
+        "by": "ann",
+        "at": BEGUN.as_millis(),
+    }))?)
 }
 
 fn row(tombstone: &Tombstone, document: &[u8]) -> Result<TargetEntry> {
