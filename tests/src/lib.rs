@@ -1,6 +1,10 @@
 //! Tests of whole programs: real processes, real sockets, real dpkg, foreign clients. This library is what they share.
 #![allow(clippy::print_stdout, reason = "tests talk on the terminal")]
 
+pub mod foreign;
+
+pub mod poll;
+
 use anyhow::{Context, Result, anyhow};
 use sluice_xtask::lab::Lab;
 use sluice_xtask::lab::world::World;

@@ -14,6 +14,7 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("ip", "iproute2"),
     ("apt-get", "apt"),
+    ("faketime", "faketime"),
     ("node", "nodejs"),
     ("npm", "npm"),
 ];
