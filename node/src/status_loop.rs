@@ -10,6 +10,7 @@ use sluice_api::bans::BanReport;
 use sluice_api::device::{Announcement, BannedPeer, NodeStatus};
 use sluice_api_client::ClientError;
 use sluice_content_store::ContentStore;
+use sluice_model::limits::TEXT_CHARS_MAX;
 use sluice_model::{MemberAddresses, MemberKey, Timestamp};
 use sluice_state_store::StateStore;
 use std::collections::BTreeSet;
@@ -126,6 +127,13 @@ impl StatusLoop {
         Ok(())
     }
 
+    /// A hold at this machine, for people; the origin takes no longer text.
+    fn hold(&self) -> Option<String> {
+        let view = self.view.load();
+        let hold = view.hold.as_ref()?;
+        Some(format!("held since {}: {}", hold.since, hold.reason).chars().take(TEXT_CHARS_MAX).collect())
+    }
+
     async fn status(&self) -> NodeStatus {
         let store = self.store.clone();
         // What cannot be read just now is told the next time.
@@ -152,7 +160,7 @@ impl StatusLoop {
             fenced_serial: *self.fenced.borrow(),
             timestamp_version: self.view.load().timestamp_version,
             banned: bans.into_iter().map(|ban| BannedPeer { peer: ban.peer, at: ban.at, reason: ban.reason }).collect(),
-            trouble: self.trouble.get().or_else(|| self.content.trouble()),
+            trouble: self.hold().or_else(|| self.trouble.get()).or_else(|| self.content.trouble()),
         }
     }
 }

@@ -94,6 +94,11 @@ impl NodeView {
         self.clock.now(system, clock::since_boot()).unwrap_or(system)
     }
 
+    /// From now to the end of the lease by the trusted clock, and a moment more.
+    pub fn until_lease_end(&self) -> Duration {
+        self.lease_until.since(self.now()) + Duration::from_millis(1)
+    }
+
     /// The key and site of this node.
     pub fn place(&self) -> Place {
         Place { key: self.key, site: self.site.clone() }

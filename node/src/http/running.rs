@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A lease is looked at again after at most this long: the system clock may jump.
+/// A lease is looked at when it ends, and again after at most this long: the system clock may jump.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Shared by a connection and its responses, of which one runs at a time.
@@ -33,7 +33,7 @@ impl Running {
     pub async fn forbidden(&self, views: &ViewHandle) {
         let mut changed = views.changed();
         while self.may_go_on(&views.load()) {
-            let look_at = Instant::now() + LOOK_AGAIN_AFTER;
+            let look_at = Instant::now() + LOOK_AGAIN_AFTER.min(views.load().until_lease_end());
             tokio::select! {
                 change = changed.changed() => if change.is_err() { tokio::time::sleep_until(look_at).await },
                 () = tokio::time::sleep_until(look_at) => {}
