@@ -1,6 +1,8 @@
 //! The routers over real stores: every answer as a client gets it, without a socket.
 
 mod approving;
+mod audit_log;
+mod deliveries;
 mod devices;
 mod enrolling;
 mod fleet;
@@ -12,5 +14,7 @@ mod reporting;
 mod retracting;
 mod roles;
 mod routes;
+mod suspending;
+mod tokens;
 mod uploading;
 mod world;
