@@ -19,7 +19,9 @@ pub async fn run(
     journaled: Arc<Notify>,
     stop: CancellationToken,
 ) -> Result<(), StateError> {
-    let mut wait = WAIT_FIRST;
+    // A way whose time has run out is noticed soon after.
+    let wait_most = WAIT_MOST.min(delivery.within() / 2);
+    let mut wait = WAIT_FIRST.min(wait_most);
     loop {
         let current = links.borrow().clone();
         let step = tokio::select! {
@@ -29,12 +31,12 @@ pub async fn run(
         let pause = async {
             match step {
                 Delivered::Nothing => std::future::pending().await,
-                Delivered::Awaited | Delivered::NoNode => tokio::time::sleep(wait).await,
+                Delivered::Awaited | Delivered::NoNode | Delivered::Checking => tokio::time::sleep(wait).await,
             }
         };
         tokio::select! {
-            () = pause => wait = (wait * 2).min(WAIT_MOST),
-            () = journaled.notified() => wait = WAIT_FIRST,
+            () = pause => wait = (wait * 2).min(wait_most),
+            () = journaled.notified() => wait = WAIT_FIRST.min(wait_most),
             () = stop.cancelled() => return Ok(()),
         }
     }

@@ -28,6 +28,7 @@ mod pass;
 mod poll_loop;
 mod progress;
 mod report;
+mod restate;
 mod restore;
 mod shelf;
 mod transaction;

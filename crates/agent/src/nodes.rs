@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 use sluice_api_client::{ClientError, DeviceClient, MetadataSource, RepositoryClient, Timeouts};
 use sluice_identity::DeviceKey;
 use sluice_metadata::DocumentRef;
-use sluice_model::{MemberKey, Roster, SiteName, TargetName};
+use sluice_model::{Member, MemberKey, Roster, SiteName, TargetName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub struct Node {
 pub struct Links {
     /// The nodes of our site, by preference.
     pub nodes: Vec<Node>,
+    /// The repository itself: for reports that no node brings through.
+    pub direct: Vec<Node>,
     /// Keys whose acknowledgements count.
     pub origins: Vec<MemberKey>,
 }
@@ -43,21 +45,28 @@ impl Links {
     pub fn of(roster: &Roster, site: &SiteName, key: &DeviceKey, old: &Self) -> Self {
         let mut members: Vec<_> = roster.nodes_of(site).collect();
         members.sort_by_key(|member| preference(key, &member.key));
-        let mut nodes = Vec::new();
-        for member in members {
-            for address in member.addresses.device.iter().take(ADDRESSES_PER_NODE_MAX) {
-                let known = old.nodes.iter().find(|node| node.key == member.key && node.client.address() == *address);
-                let client = match known {
-                    Some(node) => Ok(node.client.clone()),
-                    None => DeviceClient::new(*address, member.key, key, TIMEOUTS),
-                };
-                match client {
-                    Ok(client) => nodes.push(Node { key: member.key, name: member.name.clone(), client }),
-                    Err(error) => tracing::warn!(node = %member.name, %address, %error, "cannot be asked"),
-                }
-            }
-        }
-        Self { nodes, origins: roster.origins().map(|origin| origin.key).collect() }
+        let nodes = members.into_iter().flat_map(|member| clients(member, key, &old.nodes)).collect();
+        let direct = roster.origins().flat_map(|member| clients(member, key, &old.direct)).collect();
+        Self { nodes, direct, origins: roster.origins().map(|origin| origin.key).collect() }
+    }
+
+    /// Whether both name the same members at the same addresses.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let places = |nodes: &[Node]| nodes.iter().map(|node| (node.key, node.client.address())).collect::<Vec<_>>();
+        self.origins == other.origins
+            && places(&self.nodes) == places(&other.nodes)
+            && places(&self.direct) == places(&other.direct)
+    }
+
+    /// Every address of that node or origin.
+    pub fn of_key<'a>(&'a self, key: &MemberKey) -> impl Iterator<Item = &'a Node> + use<'a> {
+        let key = *key;
+        self.nodes.iter().chain(&self.direct).filter(move |node| node.key == key)
+    }
+
+    /// Its name for people.
+    pub fn name(&self, key: &MemberKey) -> String {
+        self.of_key(key).next().map_or_else(|| key.short(), |node| node.name.clone())
     }
 
     /// The nodes with `first` in front.
@@ -66,6 +75,23 @@ impl Links {
         nodes.sort_by_key(|node| Some(node.key) != first);
         nodes
     }
+}
+
+/// A client of each address; those of `old` keep their connections.
+fn clients(member: &Member, key: &DeviceKey, old: &[Node]) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for address in member.addresses.device.iter().take(ADDRESSES_PER_NODE_MAX) {
+        let known = old.iter().find(|node| node.key == member.key && node.client.address() == *address);
+        let client = match known {
+            Some(node) => Ok(node.client.clone()),
+            None => DeviceClient::new(*address, member.key, key, TIMEOUTS),
+        };
+        match client {
+            Ok(client) => nodes.push(Node { key: member.key, name: member.name.clone(), client }),
+            Err(error) => tracing::warn!(node = %member.name, %address, %error, "cannot be asked"),
+        }
+    }
+    nodes
 }
 
 fn preference(key: &DeviceKey, node: &MemberKey) -> [u8; 8] {

@@ -1,10 +1,11 @@
 //! Outcome reports: numbered, chained, signed, and durable in the journal before anybody hears of them.
 
 use crate::clock;
+use crate::delivery::withheld;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
-use sluice_compliance::{ByteSource, FailureClass, OutcomeKind, OutcomeReport, PackageVersion};
+use sluice_compliance::{AttemptNote, ByteSource, FailureClass, OutcomeKind, OutcomeReport, PackageVersion};
 use sluice_identity::DeviceKey;
 use sluice_metadata::dsse;
 use sluice_model::dsse::{DsseEnvelope, OUTCOME_REPORT_TYPE};
@@ -69,8 +70,16 @@ impl Reporter {
         Self { store, key, epoch, boot_id }
     }
 
-    /// Numbers, signs and stores a report; it is durable when this returns.
-    pub fn append(&self, outcome: Outcome, ring: Option<&RingName>, timestamp_version: u64) -> Result<u64, StateError> {
+    /// Numbers, signs and stores a report; it is durable when this returns. `attempt` counts failed attempts in a row, of
+    /// which this is the last.
+    pub fn append(
+        &self,
+        outcome: Outcome,
+        attempt: Option<AttemptNote>,
+        ring: Option<&RingName>,
+        timestamp_version: u64,
+    ) -> Result<u64, StateError> {
+        let withheld = withheld::known(&self.store)?;
         let head = self.store.journal_head()?.filter(|head| head.epoch == self.epoch);
         let (seq, previous) =
             head.as_ref().map_or((1, Sha256::from_bytes([0; 32])), |head| (head.seq + 1, hash_of(head)));
@@ -93,9 +102,12 @@ impl Reporter {
             boot_id: self.boot_id.clone(),
             timestamp_version,
             device_time: clock::timestamp(),
+            attempt,
+            withheld,
         };
         let envelope = self.sign_within_bound(&mut report);
         self.store.journal_append(self.epoch, seq, &envelope)?;
+        withheld::note_said(&self.store, &report.withheld)?;
         tracing::info!(seq, outcome = ?report.outcome, patch = report.patch.as_ref().map(tracing::field::display), "outcome is in the journal");
         Ok(seq)
     }
@@ -167,14 +179,14 @@ mod tests {
         let path = dir.path().join("state.redb");
         let key = DeviceKey::generate().unwrap();
         let first = reporter(&path, &key);
-        first.append(Outcome::of(OutcomeKind::Heartbeat, None), None, 1).unwrap();
-        first.append(Outcome::of(OutcomeKind::Installed, Some("jq/1".parse().unwrap())), None, 1).unwrap();
+        first.append(Outcome::of(OutcomeKind::Heartbeat, None), None, None, 1).unwrap();
+        first.append(Outcome::of(OutcomeKind::Installed, Some("jq/1".parse().unwrap())), None, None, 1).unwrap();
         assert!(first.last_says_installed(&"jq/1".parse().unwrap()).unwrap());
         assert!(!first.last_says_installed(&"jq/2".parse().unwrap()).unwrap());
         first.store.journal_acknowledge(1, 2, Timestamp::from_millis(1)).unwrap();
         drop(first);
         let second = reporter(&path, &key);
-        assert_eq!(second.append(Outcome::of(OutcomeKind::Heartbeat, None), None, 1).unwrap(), 3);
+        assert_eq!(second.append(Outcome::of(OutcomeKind::Heartbeat, None), None, None, 1).unwrap(), 3);
 
         let reports = read(&second.store, &key);
         let mut previous = Sha256::from_bytes([0; 32]);
@@ -190,9 +202,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = DeviceKey::generate().unwrap();
         let first = reporter(&dir.path().join("state.redb"), &key);
-        first.append(Outcome::of(OutcomeKind::Heartbeat, None), None, 1).unwrap();
+        first.append(Outcome::of(OutcomeKind::Heartbeat, None), None, None, 1).unwrap();
         let second = Reporter::new(first.store.clone(), key.clone(), 2);
-        assert_eq!(second.append(Outcome::of(OutcomeKind::Heartbeat, None), None, 1).unwrap(), 1);
+        assert_eq!(second.append(Outcome::of(OutcomeKind::Heartbeat, None), None, None, 1).unwrap(), 1);
         let reports = read(&second.store, &key);
         assert_eq!((reports[1].0.epoch, reports[1].0.previous), (2, Sha256::from_bytes([0; 32])));
     }
@@ -211,7 +223,7 @@ mod tests {
             })
             .collect();
         outcome.after = outcome.before.clone();
-        reporter.append(outcome, None, 1).unwrap();
+        reporter.append(outcome, None, None, 1).unwrap();
         let entry = &reporter.store.journal_latest(1).unwrap()[0];
         assert!(serde_json::to_vec(&entry.envelope).unwrap().len() <= REPORT_BYTES_MAX);
         assert_eq!(read(&reporter.store, &key)[0].0.after.len(), 64);

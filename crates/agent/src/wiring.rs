@@ -20,6 +20,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// A node is given at least this long to bring reports through.
+const WITHIN_LEAST: Duration = Duration::from_millis(200);
+
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -90,7 +93,8 @@ pub(crate) fn open(folder: &DataFolder, settings: AgentSettings, stop: Cancellat
     let links = first_links(&store, &trust, &enrolment, &key);
     let (sender, receiver) = watch::channel(Arc::new(links));
     let journaled = Arc::new(Notify::new());
-    let delivery = Delivery::new(store.clone(), key.endpoint_id());
+    let within = Duration::from_millis(settings.poll.acknowledged_within_ms).max(WITHIN_LEAST);
+    let delivery = Delivery::new(store.clone(), key.endpoint_id(), enrolment.epoch, within);
     let parts = Parts {
         key,
         store,

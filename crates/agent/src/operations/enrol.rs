@@ -73,7 +73,6 @@ pub async fn run(request: EnrolRequest) -> Result<Enrolled, EnrolError> {
     let folder = DataFolder::open(&request.data)?;
     let key = DeviceKey::load_or_create(&folder.key())?;
     let store = StateStore::open(folder.state())?;
-    let before = Enrolment::load(&store)?;
     let boot = bootstrap(&request.repository, &token, clock::timestamp()).await?;
     if boot.view.profile == RepositoryProfile::Dev && !request.accept_dev_root {
         return Err(EnrolError::DevRoot);
@@ -85,11 +84,15 @@ pub async fn run(request: EnrolRequest) -> Result<Enrolled, EnrolError> {
         repository: request.repository,
         site: answer.site.clone(),
         ring: answer.ring.clone(),
-        epoch: before.map_or(1, |before| before.epoch + 1),
+        epoch: answer.epoch,
         accepts_dev_root: request.accept_dev_root,
     };
     keep_newest(&store, &boot, &enrolment, (&answer.floor, &key.endpoint_id())).await?;
     enrolment.save(&store)?;
+    let closed = store.journal_close_before(enrolment.epoch)?;
+    if closed > 0 {
+        tracing::warn!(reports = closed, "reports of the enrolment before were never acknowledged; they are dropped");
+    }
     Ok(Enrolled { endpoint: key.endpoint_id(), site: answer.site, ring: answer.ring })
 }
 

@@ -53,7 +53,8 @@ pub async fn once(data: &Path, settings: AgentSettings, stop: CancellationToken)
     let done = opened.agent.pass().await?;
     for _ in 0..ONCE_STEPS {
         let links = opened.links.borrow().clone();
-        if opened.delivery.step(&links).await? == Delivered::Nothing || stop.is_cancelled() {
+        let delivered = opened.delivery.step(&links).await?;
+        if matches!(delivered, Delivered::Nothing | Delivered::Checking) || stop.is_cancelled() {
             break;
         }
         tokio::time::sleep(ONCE_PAUSE).await;

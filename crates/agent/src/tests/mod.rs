@@ -4,5 +4,6 @@
 
 mod packages;
 mod passes;
+mod reports;
 mod site;
 mod transactions;

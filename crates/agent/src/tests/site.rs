@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
-use sluice_api::device::{EnrolAnswer, ReportBatch, SignedAcknowledgement};
+use sluice_api::device::{EnrolAnswer, ReportBatch, ReportReceipt, SignedAcknowledgement};
 use sluice_api_client::EnrolmentTokenText;
 use sluice_compliance::OutcomeReport;
 use sluice_identity::DeviceKey;
@@ -28,7 +28,7 @@ use sluice_model::{
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -75,6 +75,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub token: EnrolmentTokenText,
     pub url: String,
+    /// What the next enrolment is numbered.
+    pub epoch: Arc<AtomicU32>,
     origin: DeviceKey,
     origin_address: SocketAddr,
     writer: Writer,
@@ -112,7 +114,12 @@ impl World {
         let state = node_state(published.clone(), origin.clone());
         let plain = signed_files().with_state(state.clone());
         servers.spawn(async move { axum::serve(listener, plain).await.unwrap() });
-        let enrol = Router::new().route("/device/v1/enrol", post(enrol)).with_state(state);
+        let epoch = Arc::new(AtomicU32::new(1));
+        let next = epoch.clone();
+        let enrol = Router::new()
+            .route("/device/v1/enrol", post(async move || enrolled(next.load(Ordering::Relaxed))))
+            .route("/device/v1/outcomes", post(outcomes_directly))
+            .with_state(state);
         let origin_address = serve_tls(&mut servers, enrol, &origin).await;
         let root = publication.files.iter().find(|(name, _)| name == "1.root.json").unwrap();
         let prefix = sha256(&root.1).as_bytes()[..16].try_into().unwrap();
@@ -122,6 +129,7 @@ impl World {
             nodes,
             token,
             url,
+            epoch,
             origin,
             origin_address,
             writer,
@@ -387,6 +395,14 @@ async fn outcomes(State(state): State<Arc<NodeState>>, body: Bytes) -> Response 
     format!("{{\"stored\": {stored}}}").into_response()
 }
 
+/// The repository's own listener: its receipt carries its acknowledgements.
+async fn outcomes_directly(State(state): State<Arc<NodeState>>, body: Bytes) -> Response {
+    let stored = serde_json::from_slice::<ReportBatch>(&body).unwrap().reports.len() as u64;
+    let _ = outcomes(State(state.clone()), body).await;
+    let acknowledgements = state.published.lock().unwrap().acknowledgements.clone();
+    json(&ReportReceipt { stored, acknowledgements, refused: Vec::new() }).into_response()
+}
+
 fn acknowledge(origin: &DeviceKey, report: &OutcomeReport) -> SignedAcknowledgement {
     let mut ack = SignedAcknowledgement {
         endpoint: report.endpoint,
@@ -405,12 +421,12 @@ async fn acknowledgements(State(state): State<Arc<NodeState>>) -> Response {
     json(&sluice_api::device::Acknowledgements { acknowledgements: list }).into_response()
 }
 
-async fn enrol(State(_): State<Arc<NodeState>>, _: Bytes) -> Response {
+fn enrolled(epoch: u32) -> Response {
     let answer = EnrolAnswer {
         site: SITE.parse().unwrap(),
         ring: Some("pilot".parse().unwrap()),
         floor: vec![("timestamp".into(), 2), ("fleet".into(), 2)],
-        epoch: 1,
+        epoch,
     };
     json(&answer).into_response()
 }
