@@ -241,11 +241,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn of(
-        store: &ComplianceStore,
-        endpoint: &EndpointRecord,
-        known: bool,
-    ) -> Result<Self, StoreError> {
+    fn of(store: &ComplianceStore, endpoint: &EndpointRecord, known: bool) -> Result<Self, StoreError> {
         let pairs = store.pairs(&endpoint.id)?;
         let by_patch = pairs.into_iter().map(|pair| (pair.patch, (pair.standing, pair.position))).collect();
         Ok(Self { known, by_patch })

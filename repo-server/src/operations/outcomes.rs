@@ -133,7 +133,8 @@ fn check(envelope: &DsseEnvelope, carrier: &Carrier, endpoints: &Endpoints) -> R
     if matches!(carrier, Carrier::Endpoint(own) if *own != signer) {
         return Err(grave(format!("an endpoint hands over its own reports only; this one is of {signer}")));
     }
-    let (endpoint, epoch) = endpoints.get(&signer).ok_or_else(|| grave(format!("endpoint {signer} is not enrolled")))?;
+    let (endpoint, epoch) =
+        endpoints.get(&signer).ok_or_else(|| grave(format!("endpoint {signer} is not enrolled")))?;
     if endpoint.state == EndpointState::Revoked {
         return Err(grave(format!("endpoint {signer} was revoked")));
     }

@@ -25,7 +25,7 @@ pub fn remedy(endpoint: &EndpointRecord) -> String {
     format!(
         "find every machine that uses this key; on each copy remove device.key and enrol it with a token of its own; on \
          the one that keeps the key run `sluice-agent enrol` again with a new token (sluice token new --kind endpoint \
-         --site {} --ring {}); if the key was stolen, run: sluice endpoints revoke {}",
+         --site {} --ring {}); if the key was stolen, run: sluice revoke endpoint {}",
         endpoint.site, endpoint.ring, endpoint.id
     )
 }

@@ -89,6 +89,17 @@ impl Device {
         self.sign(&payload)
     }
 
+    /// The same in a later epoch.
+    pub fn report_in(&mut self, epoch: u32, outcome: OutcomeKind, patch: &str, version: &str) -> DsseEnvelope {
+        let payload = self.payload(self.head + 1, outcome, patch, version);
+        let mut report = OutcomeReport::from_payload(&payload).unwrap();
+        report.epoch = epoch;
+        let payload = serde_json::to_vec(&report).unwrap();
+        self.head += 1;
+        self.previous = crate::draft::sha256_of(&payload);
+        self.sign(&payload)
+    }
+
     pub fn sign(&self, payload: &[u8]) -> DsseEnvelope {
         dsse::sign(self.key.signer(), OUTCOME_REPORT_TYPE, payload, &self.key.endpoint_id().to_hex())
     }

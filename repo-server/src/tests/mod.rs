@@ -2,9 +2,11 @@
 
 mod approving;
 mod audit_log;
+mod ceremonies;
 mod deliveries;
 mod devices;
 mod enrolling;
+mod explaining;
 mod fleet;
 mod openapi_file;
 mod origin;

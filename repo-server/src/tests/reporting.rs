@@ -5,7 +5,7 @@ use super::world::{Answer, World, request};
 use axum::body::Body;
 use serde_json::{Value, json};
 use sluice_api::device::SignedAcknowledgement;
-use sluice_compliance::OutcomeKind;
+use sluice_compliance::{OutcomeKind, OutcomeReport, WithheldBy};
 use sluice_metadata::verify_purpose;
 use sluice_model::dsse::DsseEnvelope;
 use sluice_repo_store::audit;
@@ -120,6 +120,83 @@ async fn a_clone_is_quarantined_audited_and_unknown() {
     assert_eq!(lines.iter().filter(|line| line.act.action == "endpoint.quarantine" && !line.act.done).count(), 1);
     let explained = world.get("bob", &format!("/v1/endpoints/{}/explanation", pc.key.endpoint_id())).await.json();
     assert!(explained["lines"].to_string().contains("quarantine"), "{explained}");
+}
+
+// proves: G4
+#[tokio::test]
+async fn an_endpoint_that_enrols_anew_is_heard_in_its_next_epoch_only_and_its_copy_no_more() {
+    let world = world().await;
+    let node = world.enrolled_node(1).await;
+    let mut pc = world.enrolled_endpoint(2, "pilot").await;
+    let mut clone = Device { key: key(2), ..pc };
+    pc = Device { key: key(2), ..clone };
+    let reports = [pc.report(OutcomeKind::Installed, "demo/1", "1"), clone.report(OutcomeKind::Failed, "demo/1", "0")];
+    world.hand_over(&node, &reports).await.expect_ok();
+    let row = async || world.get("bob", "/v1/endpoints").await.json()["endpoints"][0].clone();
+    let shown = row().await;
+    assert_eq!((&shown["state"], &shown["quarantine"]["kind"]), (&json!("quarantined"), &json!("cloned")), "{shown}");
+    assert!(shown["quarantine"]["remedy"].as_str().unwrap().contains("sluice-agent enrol"), "{shown}");
+    let listed = world.get("bob", &format!("/v1/outcomes?endpoint={}", pc.key.endpoint_id())).await.json();
+    assert_eq!(listed["quarantined"][0]["seq"], 1, "{listed}");
+
+    let token = world.token("endpoint", "lyon", Some("production")).await;
+    let answer = world.enrol(&pc.key, "endpoint", &token).await;
+    assert_eq!(answer.expect_ok().json()["epoch"], 2);
+    assert_eq!(world.enrol(&pc.key, "endpoint", &token).await.expect_ok().json()["epoch"], 2, "the answer was lost");
+    assert_eq!(row().await["state"], "active");
+    let mut anew = Device { key: key(2), head: 0, previous: sluice_model::Sha256::from_bytes([0; 32]) };
+    let first = anew.report_in(2, OutcomeKind::Installed, "demo/1", "1");
+    let copy = clone.report(OutcomeKind::Heartbeat, "", "");
+    let future = Device { key: key(2), ..anew }.report_in(3, OutcomeKind::Heartbeat, "", "");
+    let answer = world.hand_over(&node, &[copy, first, future]).await;
+    let refused = refusals(&answer);
+    assert_eq!(refused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 2]);
+    assert!(refused[0].1.contains("is a copy") && refused[1].1.contains("new enrolment"), "{refused:?}");
+    let ack = answer.json()["acknowledgements"][0].clone();
+    assert_eq!((&ack["epoch"], &ack["seq"]), (&json!(2), &json!(1)));
+    let shown = row().await;
+    assert_eq!((&shown["state"], &shown["epoch"], &shown["ring"]), (&json!("active"), &json!(2), &json!("production")));
+    let pairs = world.app.compliance.pairs(&pc.key.endpoint_id()).unwrap();
+    assert_eq!(pairs.len(), 1);
+}
+
+// proves: G4
+#[tokio::test]
+async fn a_node_that_endpoints_of_its_site_say_withholds_is_named_and_no_other() {
+    let world = world().await;
+    world.add_site("brno", "10.2.0.0/16").await.expect_ok();
+    let node = world.enrolled_node(1).await;
+    let far = key(3);
+    world.enrol(&far, "node", &world.token("node", "brno", None).await).await.expect_ok();
+    let mut pc = world.enrolled_endpoint(2, "pilot").await;
+    let mut report = OutcomeReport::from_payload(&pc.payload(1, OutcomeKind::Heartbeat, "", "")).unwrap();
+    let word = |key: &sluice_identity::DeviceKey| WithheldBy { node: key.public(), reports: 3, at: report.device_time };
+    report.withheld = vec![word(&node), word(&far), word(&key(9))];
+    let envelope = pc.sign(&serde_json::to_vec(&report).unwrap());
+    pc.head += 1;
+    world.hand_over(&pc.key, &[envelope]).await.expect_ok();
+    let nodes = world.get("bob", "/v1/nodes").await.json()["nodes"].clone();
+    let of = |key: &sluice_identity::DeviceKey| {
+        let nodes = nodes.as_array().unwrap();
+        nodes.iter().find(|node| node["key"] == key.public().to_hex()).unwrap()["withheld"].clone()
+    };
+    assert_eq!((&of(&node)[0]["reports"], &of(&node)[0]["endpoint"]), (&json!(3), &json!(pc.key.endpoint_id())));
+    assert_eq!(of(&far), json!([]), "an endpoint has no business with a node of another site");
+}
+
+// proves: I1
+#[tokio::test]
+async fn an_endpoint_that_is_silent_for_longer_than_is_set_is_unknown() {
+    let world = World::with(|settings| settings.reports.silence_secs = 0).await;
+    world.add_site("lyon", "10.1.0.0/16").await.expect_ok();
+    let mut pc = world.enrolled_endpoint(2, "pilot").await;
+    release(&world, "1", &["pilot"]).await;
+    let report = pc.report(OutcomeKind::Installed, "demo/1", "1");
+    world.hand_over(&pc.key, &[report]).await.expect_ok();
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    assert_eq!(counts(&compliance(&world, "patches").await[0]), [1, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(compliance(&world, "endpoints").await[0]["state"], "unknown");
+    assert_eq!(world.get("bob", "/v1/endpoints").await.json()["endpoints"][0]["is_silent"], true);
 }
 
 /// Publishes and approves `demo/<version>`.
