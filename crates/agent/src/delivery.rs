@@ -47,6 +47,7 @@ pub enum Delivered {
 /// The origin's last word about this endpoint's chain.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct LastWord {
+    endpoint: EndpointId,
     epoch: u32,
     at: Timestamp,
 }
@@ -264,11 +265,12 @@ impl Delivery {
     fn reopen(&mut self, ack: &SignedAcknowledgement) -> Result<(), StateError> {
         // A word that another version kept is as good as none.
         let last: Option<LastWord> = self.store.get(LAST_WORD)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let last = last.filter(|last| last.endpoint == self.endpoint);
         let is_news = last.is_none_or(|last| (ack.epoch, ack.at) > (last.epoch, last.at));
         if ack.epoch != self.epoch || !is_news {
             return Ok(());
         }
-        let word = LastWord { epoch: ack.epoch, at: ack.at };
+        let word = LastWord { endpoint: ack.endpoint, epoch: ack.epoch, at: ack.at };
         self.store.put(LAST_WORD, &serde_json::to_vec(&word).expect("numbers are JSON"))?;
         let acknowledged = self.store.journal_acknowledged_seq(self.epoch)?;
         if ack.seq >= acknowledged {

@@ -1,7 +1,7 @@
 //! What enrolment left behind: where this endpoint belongs.
 
 use serde::{Deserialize, Serialize};
-use sluice_model::{RingName, SiteName};
+use sluice_model::{EndpointId, RingName, SiteName};
 use sluice_state_store::{StateError, StateStore};
 
 const KEY: &str = "enrolment";
@@ -15,7 +15,10 @@ pub struct Enrolment {
     pub site: SiteName,
     /// The ring at enrolment, for people; the signed endpoint list decides.
     pub ring: Option<RingName>,
-    /// Number of the report chain: one more at each enrolment.
+    /// The key that enrolled; `None`: an older version did not note it.
+    #[serde(default)]
+    pub endpoint: Option<EndpointId>,
+    /// Number of the report chain: one more at each enrolment of the key.
     pub epoch: u32,
     /// Somebody said that a development root is fine here.
     pub accepts_dev_root: bool,

@@ -343,11 +343,11 @@ impl Agent {
     fn settle(&mut self, situation: &Situation) -> Result<(), PassError> {
         self.shelf.prune(&self.wanted(situation))?;
         self.report_hold(situation)?;
-        for outcome in restate::due(&self.store, self.enrolment.epoch, &self.memories, &situation.snapshot)? {
+        for outcome in restate::due(&self.store, &self.memories, &situation.snapshot)? {
             self.report(outcome, situation)?;
             self.journaled.notify_one();
         }
-        tokio::task::block_in_place(|| restate::note_said(&self.store, self.enrolment.epoch))?;
+        tokio::task::block_in_place(|| restate::note_said(&self.store))?;
         let last = self.store.get_u64(LAST_REPORT)?;
         let is_due = last.is_none_or(|last| clock::timestamp().since(Timestamp::from_millis(last)) >= self.heartbeat);
         if (is_due || withheld::is_unsaid(&self.store)?) && situation.ring.is_some() {

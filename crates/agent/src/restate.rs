@@ -8,13 +8,17 @@ use sluice_compliance::OutcomeKind;
 use sluice_rollout::Installed;
 use sluice_state_store::{StateError, StateStore};
 
-/// The epoch in which everything was said.
-const STATED: &str = "stated-epoch";
+/// Set by an enrolment anew, cleared when everything was said.
+const DUE: &str = "restate";
 
-/// What is to be said in `epoch`; empty when it was said.
-pub fn due(store: &StateStore, epoch: u32, memories: &Memories, found: &Snapshot) -> Result<Vec<Outcome>, StateError> {
-    let is_said = store.get_u64(STATED)?.unwrap_or(1) >= u64::from(epoch);
-    if is_said {
+/// The machine enrolled anew: with its key in the next epoch, or with another key.
+pub fn note_enrolled_anew(store: &StateStore) -> Result<(), StateError> {
+    store.put_u64(DUE, 1)
+}
+
+/// What is to be said; empty when it was said.
+pub fn due(store: &StateStore, memories: &Memories, found: &Snapshot) -> Result<Vec<Outcome>, StateError> {
+    if store.get_u64(DUE)?.unwrap_or(0) == 0 {
         return Ok(Vec::new());
     }
     let installed = memories.values().filter_map(|memory| memory.installed.as_ref());
@@ -22,8 +26,8 @@ pub fn due(store: &StateStore, epoch: u32, memories: &Memories, found: &Snapshot
 }
 
 /// Everything is in the journal. Said twice after a power cut in between, it comes to the same.
-pub fn note_said(store: &StateStore, epoch: u32) -> Result<(), StateError> {
-    if store.get_u64(STATED)?.unwrap_or(1) >= u64::from(epoch) { Ok(()) } else { store.put_u64(STATED, epoch.into()) }
+pub fn note_said(store: &StateStore) -> Result<(), StateError> {
+    if store.get_u64(DUE)?.unwrap_or(0) == 0 { Ok(()) } else { store.put_u64(DUE, 0) }
 }
 
 /// `None` when the packages are no longer what was proven: the next decision says what is.

@@ -171,6 +171,17 @@ impl StateStore {
         })
     }
 
+    /// Drops everything: the machine has another key, and these are another chain's. Answers how many waited.
+    pub fn journal_clear(&self) -> Result<u64, StateError> {
+        self.database.write(|transaction| {
+            let mut waiting = transaction.open_table(WAITING)?;
+            let count = waiting.len()?;
+            waiting.retain(|_, _| false)?;
+            transaction.open_table(ACKNOWLEDGED)?.retain(|_, _| false)?;
+            Ok(count)
+        })
+    }
+
     /// Drops reports that were acknowledged before `before`, except the newest, which the next one builds on.
     pub fn journal_prune(&self, before: Timestamp) -> Result<u64, StateError> {
         self.database.write(|transaction| {
@@ -245,5 +256,6 @@ mod tests {
         assert_eq!(store.journal_close_before(2).unwrap(), 4);
         assert_eq!(store.journal_unacknowledged(10).unwrap().len(), 1);
         assert_eq!(store.journal_acknowledged_seq(2).unwrap(), 0);
+        assert_eq!((store.journal_clear().unwrap(), store.journal_head().unwrap()), (1, None));
     }
 }

@@ -5,6 +5,7 @@ use crate::documents::Documents;
 use crate::enrolment::Enrolment;
 use crate::folder::{DataFolder, FolderError};
 use crate::nodes::Source;
+use crate::restate;
 use sluice_api::device::DeviceKind;
 use sluice_api_client::{
     Bootstrap, BootstrapError, EnrolmentTokenText, RepositoryClient, TokenError, bootstrap, enrol_request, refresh,
@@ -73,6 +74,7 @@ pub async fn run(request: EnrolRequest) -> Result<Enrolled, EnrolError> {
     let folder = DataFolder::open(&request.data)?;
     let key = DeviceKey::load_or_create(&folder.key())?;
     let store = StateStore::open(folder.state())?;
+    let before = Enrolment::load(&store)?;
     let boot = bootstrap(&request.repository, &token, clock::timestamp()).await?;
     if boot.view.profile == RepositoryProfile::Dev && !request.accept_dev_root {
         return Err(EnrolError::DevRoot);
@@ -84,16 +86,26 @@ pub async fn run(request: EnrolRequest) -> Result<Enrolled, EnrolError> {
         repository: request.repository,
         site: answer.site.clone(),
         ring: answer.ring.clone(),
+        endpoint: Some(key.endpoint_id()),
         epoch: answer.epoch,
         accepts_dev_root: request.accept_dev_root,
     };
     keep_newest(&store, &boot, &enrolment, (&answer.floor, &key.endpoint_id())).await?;
     enrolment.save(&store)?;
-    let closed = store.journal_close_before(enrolment.epoch)?;
-    if closed > 0 {
-        tracing::warn!(reports = closed, "reports of the enrolment before were never acknowledged; they are dropped");
+    if let Some(before) = before {
+        begin_anew(&store, &before, &enrolment)?;
     }
     Ok(Enrolled { endpoint: key.endpoint_id(), site: answer.site, ring: answer.ring })
+}
+
+/// Drops reports that nobody takes any more, and has everything said again. The journal of another key says nothing here.
+fn begin_anew(store: &StateStore, before: &Enrolment, now: &Enrolment) -> Result<(), StateError> {
+    let is_other_key = before.endpoint.is_some() && before.endpoint != now.endpoint;
+    let dropped = if is_other_key { store.journal_clear()? } else { store.journal_close_before(now.epoch)? };
+    if dropped > 0 {
+        tracing::warn!(reports = dropped, "reports of the enrolment before were never acknowledged; they are dropped");
+    }
+    restate::note_enrolled_anew(store)
 }
 
 /// Stores the metadata that satisfies the floor and the documents that it signs, so that the first run finds its nodes

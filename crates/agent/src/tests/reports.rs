@@ -86,3 +86,29 @@ async fn a_machine_that_enrolled_anew_says_again_what_is_installed_in_its_next_e
     assert_eq!(told, [(1, 1, OutcomeKind::Installed), (2, 1, OutcomeKind::Installed)]);
     assert_eq!(published.reports[1].after, published.reports[0].after);
 }
+
+// proves: G4
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_key_was_removed_and_that_enrolled_with_a_new_one_begins_a_chain_of_its_own() {
+    if !have_dpkg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (root, data) = (root(dir.path()), dir.path().join("data"));
+    let mut world = World::new(1).await;
+    let enrolled = enrol::run(request(&world, &data)).await.unwrap();
+    world.enlist(enrolled.endpoint);
+    let agent = AgentSettings { dpkg: settings(&root), ..AgentSettings::default() };
+    let once = async || run::once(&data, agent.clone(), CancellationToken::new()).await.unwrap();
+    let file = package("tool", "1.0").build(dir.path());
+    world.approve("tool/1.0", &[(file, "tool", "1.0")]);
+    once().await;
+    std::fs::remove_file(data.join("device.key")).unwrap();
+    let anew = enrol::run(request(&world, &data)).await.unwrap();
+    world.enlist(anew.endpoint);
+    once().await;
+    let published = world.published.lock().unwrap();
+    let told: Vec<_> = published.reports.iter().map(|report| (report.endpoint, report.seq)).collect();
+    assert_eq!(told, [(enrolled.endpoint, 1), (anew.endpoint, 1)]);
+    assert_ne!(enrolled.endpoint, anew.endpoint);
+}
