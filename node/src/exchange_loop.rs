@@ -69,6 +69,8 @@ pub(crate) enum AskedFor {
     Chunk(u32),
     Manifest,
     Have,
+    /// It was taken back.
+    Nothing,
 }
 
 /// What the store finished.

@@ -29,8 +29,6 @@ mod choose;
 mod due;
 mod events;
 mod peers;
-#[cfg(test)]
-mod simulation;
 mod steal;
 #[cfg(test)]
 mod tests;
@@ -53,6 +51,8 @@ pub const SILENT_AFTER: Duration = Duration::from_millis(2_500);
 pub const LATE_AFTER: Duration = Duration::from_secs(6);
 /// How long a chunk may wait at a peer that makes progress. A 4 MiB chunk at a twentieth of 20 Mbit/s takes 34 s.
 pub const LATE_MAX: Duration = Duration::from_secs(90);
+/// Time between two looks, while something is wanted, after which this member itself was stopped: nobody is late then.
+pub const ASLEEP_AFTER: Duration = Duration::from_secs(2);
 /// How long a peer is not asked again for a chunk that it did not have or was late with.
 pub const AVOID_FOR: Duration = Duration::from_secs(15);
 /// How long a peer that refuses the artifact is passed over: its metadata may be a second behind.
@@ -296,6 +296,7 @@ impl Picker {
     ///
     /// `now` may repeat but never decrease. O(peers + requests in flight + chunks looked at).
     pub fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.notice_own_sleep(now);
         self.advanced_at = now;
         self.give_up_the_silent(now);
         self.give_up_the_late(now);
@@ -381,7 +382,21 @@ impl Picker {
         if let Some(load) = self.load_of(from) {
             load.add(length, now);
         }
+        if let Source::Peer(key) = from
+            && let Some(peer) = self.peer_mut(&key)
+        {
+            peer.owing += 1;
+        }
         self.flights.insert(index, Flight { from, asked: now });
+    }
+
+    /// A request at `from` was answered, or never sent.
+    fn settle_one(&mut self, from: Source) {
+        if let Source::Peer(key) = from
+            && let Some(peer) = self.peer_mut(&key)
+        {
+            peer.owing = peer.owing.saturating_sub(1);
+        }
     }
 
     /// Forgets that `index` is in flight; `false` when it was not, or not at `from`.

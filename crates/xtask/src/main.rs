@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod setup;
+mod sim;
 mod test_run;
 mod tidy;
 
@@ -28,6 +29,12 @@ enum Command {
     Test(test_run::TestArguments),
     /// Format, lint and tidy: what a change must pass besides the tests
     Check,
+    /// Run the simulation: one seed with its log, or many (see cargo xtask sim -- --help)
+    Sim {
+        /// A seed, or --seeds N
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check arrows between crates, banned crates, licences, sources and the code map
     Tidy,
 }
@@ -38,6 +45,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test_run::run(&arguments),
         Command::Check => check::run(),
+        Command::Sim { arguments } => sim::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -1,6 +1,6 @@
 //! Runs the tests, says what was skipped and why, and closes with one line of counts.
 
-use crate::setup;
+use crate::{setup, sim};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use sluice_xtask::cargo::{self, has_program, target_dir, workspace_root};
@@ -12,6 +12,10 @@ use std::process::{Command, Stdio};
 const FULL_TIER: &str = "SLUICE_TEST_FULL";
 /// A test that must skip something writes its reason into a file below this folder.
 const SKIPPED_DIR: &str = "SLUICE_SKIPPED_DIR";
+
+/// Seeds of the simulation in every run, and before a release: about half a millisecond each on two cores.
+const SEEDS: u64 = 20_000;
+const SEEDS_FULL: u64 = 400_000;
 
 /// What begins the line of counts of cargo-nextest, and of cargo's own runner.
 const NEXTEST_SUMMARY: &str = "Summary";
@@ -54,7 +58,17 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
         if has_program("cargo-nextest") { (nextest(), NEXTEST_SUMMARY) } else { (plain(), LIBTEST_SUMMARY) };
     command.args(&arguments.filter);
     environment(&mut command);
-    let (counts, succeeded) = follow(&mut command, summary_mark)?;
+    let (mut counts, succeeded) = follow(&mut command, summary_mark)?;
+    if arguments.filter.is_empty() {
+        let seeds = if arguments.full { SEEDS_FULL } else { SEEDS };
+        match sim::run(&["--seeds".to_owned(), seeds.to_string()]) {
+            Ok(()) => counts.passed += 1,
+            Err(error) => {
+                println!("simulation: {error:#}");
+                counts.failed += 1;
+            }
+        }
+    }
     let skipped = skipped(&skipped_dir)?;
     for reason in &skipped {
         println!("skipped: {reason}");

@@ -96,7 +96,7 @@ impl ExchangeLoop {
         };
         let id = self.asked.iter().find(|(_, asked)| is_it(asked)).map(|(id, _)| *id);
         if let Some(id) = id {
-            self.asked.remove(&id);
+            self.asked.insert(id, Asked { source, artifact: *artifact, what: AskedFor::Nothing });
             self.links.cancel(source, id);
         }
     }
@@ -298,6 +298,7 @@ impl ExchangeLoop {
         }
         let Some(picker) = self.sessions.get_mut(&asked.artifact).and_then(|session| session.picker()) else { return };
         match (asked.what, refusal, asked.source) {
+            (AskedFor::Nothing, _, source) => picker.on_taken_back(source, now),
             (AskedFor::Chunk(index), Some(refusal), source) => picker.on_refused(source, index, refusal, now),
             (AskedFor::Chunk(index), None, source) => picker.on_not_here(source, index, now),
             // It has nothing to say of this artifact: it counts as having nothing.

@@ -76,7 +76,8 @@ impl Picker {
     pub(super) fn insists(&self, index: u32, now: Instant) -> bool {
         let Some((member, since)) = self.notes.get(&index).and_then(|notes| notes.elsewhere) else { return false };
         let peer = self.peers.iter().find(|peer| peer.key == member);
-        let is_lost = |peer: &Peer| peer.banned || self.avoids(peer, index, now) || (peer.was_up && !peer.counts(now));
+        let is_lost =
+            |peer: &Peer| peer.banned || self.avoids(peer, index, now) || (peer.was_up && peer.link == Link::Down);
         now >= since + ELSEWHERE_PATIENCE || peer.is_some_and(is_lost)
     }
 

@@ -2,8 +2,8 @@
 
 use super::peers::Peer;
 use super::{
-    AVOID_FOR, Action, HAVE_POLL, LATE_AFTER, LATE_MAX, Link, ORIGIN_GONE_AFTER, ORIGIN_SILENT_AFTER, Picker,
-    SETTLE_GRACE, SILENT_AFTER, Source,
+    ASLEEP_AFTER, AVOID_FOR, Action, HAVE_POLL, LATE_AFTER, LATE_MAX, Link, ORIGIN_GONE_AFTER, ORIGIN_SILENT_AFTER,
+    Picker, SETTLE_GRACE, SILENT_AFTER, Source,
 };
 use sluice_model::MemberKey;
 use std::time::{Duration, Instant};
@@ -25,6 +25,10 @@ impl Picker {
             }
             due.push(peer.up_since.max(self.settle_from) + SETTLE_GRACE);
             due.extend(peer.passed_over_until);
+        }
+        if !self.flights.is_empty() {
+            // Looked at often enough to tell one's own sleep from others' silence.
+            due.push(self.advanced_at + HAVE_POLL);
         }
         for (index, flight) in &self.flights {
             due.extend(self.late_at(*index, flight.from, flight.asked));
@@ -64,6 +68,22 @@ impl Picker {
         }
     }
 
+    /// After this process was stopped for a while, whoever owes an answer gets its time again: it may have answered.
+    pub(super) fn notice_own_sleep(&mut self, now: Instant) {
+        if self.flights.is_empty() || now < self.advanced_at + ASLEEP_AFTER {
+            return;
+        }
+        for flight in self.flights.values_mut() {
+            flight.asked = now;
+        }
+        for peer in &mut self.peers {
+            peer.heard_at = now;
+            peer.progress_at = now;
+            peer.load.heard(now);
+        }
+        self.origin.load.heard(now);
+    }
+
     /// Passes over peers that owe an answer and say nothing, and an origin that does.
     pub(super) fn give_up_the_silent(&mut self, now: Instant) {
         let silent: Vec<_> =
@@ -88,6 +108,7 @@ impl Picker {
             .collect();
         for (index, from, asked) in late {
             self.end_flight(from, index);
+            self.outbox.push(Action::Cancel { from, index });
             let Source::Peer(key) = from else { continue };
             self.avoid(key, index, true, now);
             if now < asked + LATE_MAX {

@@ -44,6 +44,7 @@ impl Picker {
             let coming = self.peer_mut(&key).is_some_and(|peer| peer.has(index) || peer.fetches(index));
             if !coming && self.leader(index, now) == Some(Source::Origin) {
                 self.end_flight(from, index);
+                self.outbox.push(Action::Cancel { from, index });
             }
         }
     }
@@ -141,6 +142,7 @@ impl Picker {
     /// Chunk `index` is here: its bytes, from `from`, matched the manifest and can be read.
     pub fn on_chunk(&mut self, from: Source, index: u32, now: Instant) {
         self.on_progress(from, now);
+        self.settle_one(from);
         if let Source::Peer(key) = from
             && let Some(peer) = self.peer_mut(&key)
         {
@@ -150,6 +152,7 @@ impl Picker {
             let took = now.saturating_duration_since(flight.asked);
             self.origin.note_took(took);
         }
+        self.end_flight(from, index);
         self.on_local_chunk(index);
     }
 
@@ -160,6 +163,7 @@ impl Picker {
         }
         if let Some(flight) = self.flights.get(&index).copied() {
             self.end_flight(flight.from, index);
+            self.outbox.push(Action::Cancel { from: flight.from, index });
         }
         self.here[index as usize] = true;
         self.missing -= 1;
@@ -187,6 +191,7 @@ impl Picker {
 
     /// What `from` sent as chunk `index` is not the chunk. A peer is banned at once.
     pub fn on_wrong_bytes(&mut self, from: Source, index: u32, now: Instant) {
+        self.settle_one(from);
         self.end_flight(from, index);
         match from {
             Source::Peer(key) => {
@@ -211,6 +216,7 @@ impl Picker {
     /// `from` has not got chunk `index` and will not have it soon.
     pub fn on_not_here(&mut self, from: Source, index: u32, now: Instant) {
         self.on_heard(from, now);
+        self.settle_one(from);
         if !self.end_flight(from, index) {
             return;
         }
@@ -246,6 +252,7 @@ impl Picker {
     /// `from` refused the request for chunk `index`.
     pub fn on_refused(&mut self, from: Source, index: u32, refusal: Refusal, now: Instant) {
         self.on_heard(from, now);
+        self.settle_one(from);
         self.end_flight(from, index);
         match from {
             Source::Origin => self.note_origin_failure(index, now),
@@ -256,7 +263,14 @@ impl Picker {
 
     /// The request for chunk `index` could not be sent to `from`: nothing is known of the chunk.
     pub fn on_not_sent(&mut self, from: Source, index: u32) {
+        self.settle_one(from);
         self.end_flight(from, index);
+    }
+
+    /// `from` confirms that a request which was taken back has no answer any more.
+    pub fn on_taken_back(&mut self, from: Source, now: Instant) {
+        self.on_heard(from, now);
+        self.settle_one(from);
     }
 
     /// The question what `peer` has could not be sent: it is asked again at its time.

@@ -47,6 +47,8 @@ pub(super) struct Peer {
     pub proven: bool,
     pub passed_over_until: Option<Instant>,
     pub load: Load,
+    /// Requests sent and not answered, those that were taken back too.
+    pub owing: u32,
     pub here: Vec<bool>,
     pub fetching: Vec<bool>,
     /// What it last said of its own progress, and when that last grew or a chunk came.
@@ -72,6 +74,7 @@ impl Peer {
             proven: false,
             passed_over_until: None,
             load: Load::default(),
+            owing: 0,
             here: Vec::new(),
             fetching: Vec::new(),
             progress: 0,
@@ -95,7 +98,7 @@ impl Peer {
 
     pub fn has_room(&self, bytes: u64) -> bool {
         if !self.proven {
-            return self.load.requests == 0;
+            return self.owing == 0;
         }
         self.load.requests < PEER_REQUESTS_MIN
             || (self.load.requests < PEER_REQUESTS_MAX && self.load.bytes + bytes <= PEER_BYTES_MAX)
@@ -112,6 +115,7 @@ impl Peer {
     /// Forgets what a connection that is gone would have answered.
     pub fn disconnect(&mut self) {
         self.link = Link::Down;
+        self.owing = 0;
         self.have_asked = None;
         self.have_known = None;
         self.here.clear();
