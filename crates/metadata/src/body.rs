@@ -139,9 +139,16 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn truth(&self, key: &str) -> Result<(), MetadataError> {
+    fn boolean(&self, key: &str) -> Result<bool, MetadataError> {
         match self.get(key)? {
-            Json::Bool(true) => Ok(()),
+            Json::Bool(value) => Ok(*value),
+            _ => Err(self.wrong(key, "not true or false")),
+        }
+    }
+
+    fn truth(&self, key: &str) -> Result<(), MetadataError> {
+        match self.boolean(key) {
+            Ok(true) => Ok(()),
             _ => Err(self.wrong(key, "must be true")),
         }
     }
@@ -273,8 +280,9 @@ impl<'a> Members<'a> {
             let key = table.object(keyid)?;
             if self.profile == Profile::Foreign {
                 let (keytype, scheme) = (key.text("keytype")?, key.text("scheme")?);
+                let public = key.object("keyval")?.text("public")?;
                 let found = match sha256(&value.canonical()).to_hex() == *keyid {
-                    true => PublicKey::foreign(keytype, scheme, key.object("keyval")?.text("public")?),
+                    true => PublicKey::foreign(keytype, scheme, public),
                     false => PublicKey::Unusable,
                 };
                 keys.insert(KeyId(keyid.clone()), found);
@@ -331,7 +339,10 @@ impl Root {
         let (repository, repo_id, is_consistent) = match profile {
             Profile::Strict => read_repository(&members)?,
             Profile::Foreign => {
-                let is_consistent = members.map.get("consistent_snapshot") == Some(&Json::Bool(true));
+                let is_consistent = match members.map.contains_key("consistent_snapshot") {
+                    true => members.boolean("consistent_snapshot")?,
+                    false => false,
+                };
                 (RepositoryProfile::Standard, String::new(), is_consistent)
             }
         };
@@ -343,6 +354,10 @@ impl Root {
             let row = table.object(name.as_str())?;
             row.only(&["keyids", "threshold"], false)?;
             roles.insert(name, row.role_keys(&keys)?);
+        }
+        // A foreign root may name more roles. Nobody asks for them, but they must be readable.
+        for name in table.map.keys() {
+            table.object(name)?.role_keys(&keys)?;
         }
         Ok(Self { header, profile: repository, repo_id, is_consistent, roles })
     }
@@ -417,8 +432,9 @@ impl Snapshot {
                 .strip_suffix(".json")
                 .and_then(|name| read_name(name, profile).ok())
                 .filter(|name| ![RoleName::root(), RoleName::snapshot(), RoleName::timestamp()].contains(name));
+            let found = table.object(file)?.file_meta()?;
             match (name, profile) {
-                (Some(name), _) => drop(meta.insert(name, table.object(file)?.file_meta()?)),
+                (Some(name), _) => drop(meta.insert(name, found)),
                 // Older tools list root here, which has no bearing on anything.
                 (None, Profile::Foreign) => {}
                 (None, Profile::Strict) => return Err(table.wrong(&cut(file), "not a file of a targets role")),
@@ -516,7 +532,7 @@ fn read_delegations(members: &Members<'_>) -> Result<Vec<Delegation>, MetadataEr
         }
         let is_terminating = match row.profile {
             Profile::Strict => row.truth("terminating").map(|()| true)?,
-            Profile::Foreign => row.get("terminating")? == &Json::Bool(true),
+            Profile::Foreign => row.boolean("terminating")?,
         };
         delegations.push(Delegation { name, keys: row.role_keys(&keys)?, paths: read_paths(&row)?, is_terminating });
     }

@@ -182,3 +182,71 @@ fn canonical(value: &Value) -> String {
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+/// A repository that is not one of ours, in parts: each role has the key that its name makes.
+pub mod foreign {
+    use super::*;
+
+    pub fn key(name: &str) -> Signer {
+        Signer::from_seed(*sha256(name.as_bytes()).as_bytes())
+    }
+
+    pub fn keys(names: &[&str]) -> Value {
+        let row = |name: &&str| {
+            let key = key(name);
+            let public = hex::encode(key.public_key());
+            (key.key_id().to_string(), json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}}))
+        };
+        names.iter().map(row).collect::<serde_json::Map<String, Value>>().into()
+    }
+
+    /// A row of `delegations.roles`; `field` is `paths` or `path_hash_prefixes`.
+    pub fn delegated(name: &str, field: &str, paths: &[&str], is_terminating: bool) -> Value {
+        json!({"name": name, "keyids": [key(name).key_id().as_str()], "threshold": 1, field: paths,
+            "terminating": is_terminating})
+    }
+
+    pub fn row(text: &str) -> Value {
+        json!({"length": text.len(), "hashes": {"sha256": sha256(text.as_bytes()).to_hex()}})
+    }
+
+    fn header(kind: &str) -> Value {
+        json!({"_type": kind, "spec_version": "1.0.31", "version": 1, "expires": "2027-01-01T00:00:00Z"})
+    }
+
+    pub fn targets(rows: Value, delegations: Value) -> Value {
+        let mut signed = header("targets");
+        signed["targets"] = rows;
+        signed["delegations"] = delegations;
+        signed
+    }
+
+    /// `parts` are the targets roles by name; the rest is made around them.
+    pub fn repository(parts: &[(&str, Value)]) -> Forge {
+        let top = ["root", "timestamp", "snapshot", "targets"];
+        let mut keyring = Keyring::default();
+        for name in top.iter().chain(parts.iter().map(|(name, _)| name)).filter(|name| name.parse::<RoleName>().is_ok())
+        {
+            keyring.insert(role(name), key(name));
+        }
+        let mut forge = Forge { files: BTreeMap::new(), keyring };
+        let mut root = header("root");
+        root["consistent_snapshot"] = json!(true);
+        root["keys"] = keys(&top);
+        let holder =
+            |name: &&str| ((*name).to_owned(), json!({"keyids": [key(name).key_id().as_str()], "threshold": 1}));
+        root["roles"] = top.iter().map(holder).collect();
+        forge.files.insert("1.root.json".into(), sign(&root, &[key("root")]));
+        let mut snapshot = header("snapshot");
+        snapshot["meta"] = json!({});
+        for (name, signed) in parts {
+            forge.files.insert(format!("1.{name}.json"), sign(signed, &[key(name)]));
+            snapshot["meta"][format!("{name}.json")] = forge.meta_of(name);
+        }
+        forge.files.insert("1.snapshot.json".into(), sign(&snapshot, &[key("snapshot")]));
+        let mut timestamp = header("timestamp");
+        timestamp["meta"] = json!({"snapshot.json": forge.meta_of("snapshot")});
+        forge.files.insert("timestamp.json".into(), sign(&timestamp, &[key("timestamp")]));
+        forge
+    }
+}
