@@ -8,8 +8,8 @@ use sluice_api_client::AdminClient;
 use sluice_model::Timestamp;
 
 const AFTER_HELP: &str = "\
-Counters begin at a node's start. Peers that a node banned, and a node's troubles, follow the
-table.
+Counters begin at a node's start. Peers that a node banned, a node's troubles, and nodes that
+endpoints caught withholding their reports follow the table.
 
 Examples:
   sluice nodes
@@ -51,6 +51,14 @@ impl Report for Nodes {
             if let Some(trouble) = &node.trouble {
                 text += &format!("{}: {}\n", one_line(&node.name), one_line(trouble));
             }
+            for word in &node.withheld {
+                let (node, endpoint) = (one_line(&node.name), one_line(&word.endpoint_name));
+                let (reports, when) = (word.reports, units::relative(word.at, now));
+                let noun = if reports == 1 { "report" } else { "reports" };
+                text += &format!(
+                    "{node} took {reports} {noun} of {endpoint} and let none through, says {endpoint} {when}; it went round it\n"
+                );
+            }
             for ban in &node.banned {
                 let peer = self.nodes.iter().find(|other| other.key == ban.peer);
                 let peer = peer.map_or_else(|| ban.peer.short(), |peer| one_line(&peer.name));
@@ -86,8 +94,9 @@ fn row(node: &Node, now: Timestamp) -> Vec<String> {
 mod tests {
     use super::*;
     use expect_test::expect;
+    use sluice_api::admin::WithheldReports;
     use sluice_api::device::BannedPeer;
-    use sluice_model::{MemberAddresses, MemberKey};
+    use sluice_model::{EndpointId, MemberAddresses, MemberKey};
 
     fn node(name: &str, byte: u8) -> Node {
         Node {
@@ -111,7 +120,22 @@ mod tests {
             spooled_reports: 0,
             banned: vec![],
             trouble: None,
+            withheld: vec![],
         }
+    }
+
+    #[test]
+    fn a_node_that_withholds_reports_is_named_with_who_says_so() {
+        let mut nodes = Nodes { nodes: vec![node("lyon-1", 1)] };
+        nodes.nodes[0].withheld.push(WithheldReports {
+            endpoint: EndpointId::from_bytes([3; 32]),
+            endpoint_name: "desk".into(),
+            reports: 4,
+            at: Timestamp::from_millis(50_000),
+        });
+        let text = nodes.text(Timestamp::from_millis(60_000));
+        let last = text.lines().last().unwrap();
+        assert_eq!(last, "lyon-1 took 4 reports of desk and let none through, says desk 10 s ago; it went round it");
     }
 
     #[test]

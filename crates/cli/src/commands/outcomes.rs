@@ -9,7 +9,8 @@ use sluice_api_client::{AdminClient, OutcomeQuery};
 use sluice_model::{PatchRef, SiteName, Timestamp};
 
 const AFTER_HELP: &str = "\
-Oldest first. When there are more than --limit, the JSON form has `next`, to be given as --after.
+Oldest first. Reports of an endpoint in quarantine are listed up to the one that is in doubt; why, and what to do,
+follows the table. When there are more than --limit, the JSON form has `next`, to be given as --after.
 
 Examples:
   sluice outcomes --patch openssl/3.0.22-1
@@ -43,13 +44,14 @@ impl List {
             None => None,
         };
         let mut query = OutcomeQuery { endpoint, patch: self.patch, site: self.site, after: self.after, limit: None };
-        let mut all = Outcomes { outcomes: Vec::new(), next: None };
+        let mut all = Outcomes { outcomes: Vec::new(), next: None, quarantined: Vec::new() };
         loop {
             let left = self.limit.saturating_sub(all.outcomes.len() as u64);
             query.limit = Some(left);
             let page = client.outcomes(&query).await?;
             let is_empty = page.outcomes.is_empty();
             all.outcomes.extend(page.outcomes);
+            all.quarantined.extend(page.quarantined);
             all.next = page.next;
             // A page without rows that promises more would go on for ever.
             if page.next.is_none() || is_empty || all.outcomes.len() as u64 >= self.limit {
@@ -80,6 +82,9 @@ impl Report for Outcomes {
         let heading =
             ["RECEIVED", "ENDPOINT", "SITE", "RING", "PATCH", "OUTCOME", "CHANGE", "BYTES FROM", "TOOK", "DETAIL"];
         let mut text = table(&heading, rows, "no outcomes");
+        for one in &self.quarantined {
+            text += &endpoints::quarantined(&one.endpoint_name, &one.quarantine, now);
+        }
         if let Some(next) = self.next {
             text += &format!("there are more: --after {next}\n");
         }
@@ -141,7 +146,7 @@ mod tests {
             9 s ago   brno-bare  brno  production  openssl/3.0.22-1  failed (dependency)  openssl 3.0.20-1  02020202 17.0 MB  1 s   openssl depends on libssl3
             there are more: --after 7
         "#]]
-        .assert_eq(&Outcomes { outcomes: vec![outcome], next: Some(7) }.text(Timestamp::from_millis(9_000)));
+        .assert_eq(&Outcomes { outcomes: vec![outcome], next: Some(7), quarantined: Vec::new() }.text(Timestamp::from_millis(9_000)));
         assert_eq!(change(&[state(None)], &[state(Some("2"))]), "openssl none -> 2");
         assert_eq!(change(&[], &[]), "-");
     }
