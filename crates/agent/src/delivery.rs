@@ -205,7 +205,7 @@ impl Delivery {
     /// origin's word; one that does not have it did not carry them.
     async fn check_back(&mut self, links: &Links) -> Result<(), StateError> {
         for check in self.ways.due_checks(clock::now()) {
-            let Some(node) = links.of_key(&check.way).next() else { continue };
+            let Some(node) = links.nodes.iter().find(|node| node.key == check.way) else { continue };
             let Ok(answer) = node.client.acknowledgements().await else {
                 self.ways.check_later(check, clock::now());
                 continue;

@@ -417,7 +417,9 @@ fn acknowledge(origin: &DeviceKey, report: &OutcomeReport) -> SignedAcknowledgem
 }
 
 async fn acknowledgements(State(state): State<Arc<NodeState>>) -> Response {
-    let list = state.published.lock().unwrap().acknowledgements.clone();
+    // A node has the word about what it carried itself.
+    let is_dropper = state.drops_reports.load(Ordering::Relaxed);
+    let list = if is_dropper { Vec::new() } else { state.published.lock().unwrap().acknowledgements.clone() };
     json(&sluice_api::device::Acknowledgements { acknowledgements: list }).into_response()
 }
 
