@@ -159,9 +159,12 @@ fn entry(signed: &mut Value, rng: &mut Rng) -> String {
         0 => drop(rows.remove(&name)),
         1 => drop(rows.insert(rng.pick(&names), copy)),
         2 => drop(rows.insert(rng.pick(&["extra.json", "a/new", "patches/pilot/new.deb"]).into(), copy)),
-        3 => rows[&name]["length"] = json!(rng.below(100_000)),
-        4 => rows[&name]["hashes"] = rng.pick(&[json!({"sha256": "00".repeat(32)}), json!({"md5": "00"}), json!({})]),
-        _ => rows[&name]["version"] = json!(rng.below(4)),
+        3 => put(&mut rows[&name], "length", json!(rng.below(100_000))),
+        4 => {
+            let hashes = [json!({"sha256": "00".repeat(32)}), json!({"md5": "00"}), json!({})];
+            put(&mut rows[&name], "hashes", rng.pick(&hashes));
+        }
+        _ => put(&mut rows[&name], "version", json!(rng.below(4))),
     }
     format!("row {name}")
 }
@@ -174,18 +177,32 @@ fn delegation(signed: &mut Value, rng: &mut Rng) -> String {
     let (one, other) = (rng.below(rows.len()), rng.below(rows.len()));
     match rng.below(8) {
         0 => rows.swap(one, other),
-        1 => rows[one]["terminating"] = json!(rng.is_one_in(2)),
-        2 => rows[one]["paths"] = json!([rng.pick(&["*", "*/*", "*/*/*", "a/*", "a/?", "**"])]),
-        3 => rows[one]["keyids"] = rows[other]["keyids"].clone(),
-        4 => rows[one]["threshold"] = json!(rng.below(3)),
-        5 => rows[one]["name"] = rows[other]["name"].clone(),
+        1 => put(&mut rows[one], "terminating", json!(rng.is_one_in(2))),
+        2 => {
+            let pattern = rng.pick(&["*", "*/*", "*/*/*", "a/*", "a/?", "**"]);
+            put(&mut rows[one], "paths", json!([pattern]));
+        }
+        3 | 5 => {
+            let key = if rng.is_one_in(2) { "keyids" } else { "name" };
+            let value = rows[other][key].clone();
+            put(&mut rows[one], key, value);
+        }
+        4 => put(&mut rows[one], "threshold", json!(rng.below(3))),
         6 => drop(rows.remove(one)),
         _ => {
-            let keyids = rows[one]["keyids"].as_array_mut().unwrap();
+            let mut keyids = rows[one]["keyids"].as_array().cloned().unwrap_or_default();
             keyids.extend(keyids.first().cloned());
+            put(&mut rows[one], "keyids", keyids.into());
         }
     }
     "delegation".into()
+}
+
+/// Sets a member; an earlier change may have left something else than an object.
+fn put(value: &mut Value, key: &str, member: Value) {
+    if let Value::Object(members) = value {
+        members.insert(key.to_owned(), member);
+    }
 }
 
 /// A change at any node, without regard for meaning.
