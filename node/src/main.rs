@@ -26,6 +26,7 @@ mod testing;
 mod trouble;
 mod view;
 mod wiring;
+mod witness_loop;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};

@@ -6,6 +6,7 @@ use crate::http::problem::chain;
 use crate::origin::Origin;
 use crate::trouble::Trouble;
 use crate::view::ViewHandle;
+use crate::witness_loop::Alarm;
 use sluice_api::bans::BanReport;
 use sluice_api::device::{Announcement, BannedPeer, NodeStatus};
 use sluice_api_client::ClientError;
@@ -28,6 +29,8 @@ pub struct StatusLoop {
     pub counters: Counters,
     /// What is wrong.
     pub trouble: Trouble,
+    /// What is doubted about the repo server's audit log.
+    pub log_alarm: Alarm,
     /// Bans and the spool.
     pub store: StateStore,
     /// How much is stored.
@@ -134,6 +137,12 @@ impl StatusLoop {
         Some(format!("held since {}: {}", hold.since, hold.reason).chars().take(TEXT_CHARS_MAX).collect())
     }
 
+    /// What people must know first: a log in doubt, then what keeps this node from its work.
+    fn trouble(&self) -> Option<String> {
+        let alarm = self.log_alarm.borrow().clone();
+        alarm.or_else(|| self.hold()).or_else(|| self.trouble.get()).or_else(|| self.content.trouble())
+    }
+
     async fn status(&self) -> NodeStatus {
         let store = self.store.clone();
         // What cannot be read just now is told the next time.
@@ -160,7 +169,7 @@ impl StatusLoop {
             fenced_serial: *self.fenced.borrow(),
             timestamp_version: self.view.load().timestamp_version,
             banned: bans.into_iter().map(|ban| BannedPeer { peer: ban.peer, at: ban.at, reason: ban.reason }).collect(),
-            trouble: self.hold().or_else(|| self.trouble.get()).or_else(|| self.content.trouble()),
+            trouble: self.trouble(),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::report_loop::ReportLoop;
 use crate::status_loop::StatusLoop;
 use crate::trouble::Trouble;
 use crate::view::{NodeView, ViewPublisher};
+use crate::witness_loop::WitnessLoop;
 use anyhow::{Context, anyhow};
 use sluice_api::gossip::metadata_topic;
 use sluice_content_store::{ContentStore, StoreLimits};
@@ -205,10 +206,18 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
         poke: report,
         retry_max: Duration::from_millis(settings.origin.report_retry_ms_max),
     };
+    let (witness_loop, log_alarm) = WitnessLoop::new(
+        Arc::clone(&origin),
+        store.clone(),
+        view.clone(),
+        Arc::clone(&tell),
+        &metrics,
+    );
     let status_loop = StatusLoop {
         origin: Arc::clone(&origin),
         counters,
         trouble,
+        log_alarm,
         store,
         content,
         view: view.clone(),
@@ -229,6 +238,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
     tasks.spawn("overlay loop", with(stop.clone(), |stop| async move { Ok(overlay_loop.run(stop).await?) }));
     tasks.spawn("exchange loop", with(stop.clone(), |stop| exchange.run(stop)));
     tasks.spawn("report loop", with(stop.clone(), |stop| async move { Ok(report_loop.run(stop).await?) }));
+    tasks.spawn("witness loop", with(stop.clone(), |stop| async move { Ok(witness_loop.run(stop).await?) }));
     tasks.spawn_steady("status loop", status_loop.run(stop.clone()));
     tasks.spawn_steady("hold loop", hold_loop::run(data.to_owned(), hold_sender, stop.clone()));
     tasks.spawn_steady("limit loop", limit_loop::run(throttles, origin, view.clone(), stop.clone()));

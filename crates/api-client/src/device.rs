@@ -8,6 +8,7 @@ use crate::repository::{document_of, metadata_of};
 use bytes::Bytes;
 use reqwest::Method;
 use sluice_api::DEVICE_PREFIX;
+use sluice_api::audit::{LOG_CONSISTENCY_BYTES_MAX, LOG_CONSISTENCY_PATH, LogConsistency};
 use sluice_api::bans::BanReport;
 use sluice_api::device::{
     Acknowledgements, Announcement, EnrolAnswer, EnrolRequest, NodeStatus, ReportBatch, ReportReceipt,
@@ -72,6 +73,12 @@ impl DeviceClient {
     /// Brings evidence against a peer to the origin.
     pub async fn report_ban(&self, report: &BanReport) -> Result<(), ClientError> {
         self.http.send_json_only(Method::POST, &path("/bans"), report).await
+    }
+
+    /// What shows that the audit log of `to` entries begins with that of `from`. Verify it before believing it.
+    pub async fn log_consistency(&self, from: u64, to: u64) -> Result<LogConsistency, ClientError> {
+        let path = format!("{LOG_CONSISTENCY_PATH}?from={from}&to={to}");
+        self.http.get_json(&path, LOG_CONSISTENCY_BYTES_MAX).await
     }
 
     /// Hands over outcome reports; what the receipt counts as stored is durable at the receiver.

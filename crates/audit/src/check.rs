@@ -7,7 +7,7 @@
 use crate::entry::Entry;
 use crate::export::{Begin, FORMAT, Kind, LINE_BYTES_MAX, Line};
 use crate::tree::{Peaks, leaf_hash, sha256};
-use sluice_metadata::{Profile, Trusted};
+use sluice_metadata::{Profile, Trusted, log_head_signed_by};
 use sluice_model::{LogHead, Sha256, Timestamp};
 
 /// What the verifier trusts before it looks.
@@ -152,6 +152,8 @@ pub struct Checker {
     last: Option<Checkpoint>,
     last_head_line: u64,
     heads: u64,
+    /// Whether the last head is signed as the anchor asks.
+    is_last_anchored: bool,
 }
 
 impl Checker {
@@ -170,6 +172,7 @@ impl Checker {
             last: None,
             last_head_line: 0,
             heads: 0,
+            is_last_anchored: false,
         }
     }
 
@@ -270,6 +273,14 @@ impl Checker {
     /// The head, signed as the root of its time asks: roots are tried from the one of the head before to the newest.
     fn read_head(&mut self, timestamp: &[u8]) -> Result<Checkpoint, What> {
         let mut why = "no root stands before it".to_owned();
+        self.is_last_anchored = true;
+        if let Anchor::TimestampKey(key) = &self.anchor {
+            if let Ok((head, issued_at)) = log_head_signed_by(key, timestamp) {
+                return Ok(Checkpoint { head, issued_at });
+            }
+            // The key may be newer than this head; what counts is the last one, which covers all before.
+            self.is_last_anchored = false;
+        }
         for idx in self.root_idx..self.roots.len() {
             let mut trusted = self.roots[idx].clone();
             // A head is judged by its signature, not by its lease, which is long over.
@@ -297,6 +308,10 @@ impl Checker {
         }
         if let Some(head) = self.seen.iter().find(|head| head.size > expected) {
             return Err(Fault { line: self.line + 1, what: What::NotAsSeen { size: head.size } });
+        }
+        if !self.is_last_anchored {
+            let why = "the key that you trust did not sign it".to_owned();
+            return Err(Fault { line: self.line, what: What::BadHead(why) });
         }
         let root_version = self.roots.last().map_or(0, Trusted::root_version);
         Ok(Verdict { repository: begin.repository, last, heads: self.heads, root_version })

@@ -140,7 +140,13 @@ fn line_of(file: &[u8], at: usize) -> u64 {
 fn a_log_as_it_was_signed_is_believed_by_each_kind_of_anchor_and_no_other() {
     let server = server();
     let file = server.export().concat();
-    for anchor in [server.anchor(), Anchor::Root(server.roots[1].clone()), Anchor::RootHash(sha256(&server.roots[0]))] {
+    let key = server.keyring.signers(&"timestamp".parse().unwrap())[0].public_key();
+    for anchor in [
+        server.anchor(),
+        Anchor::TimestampKey(key),
+        Anchor::Root(server.roots[1].clone()),
+        Anchor::RootHash(sha256(&server.roots[0])),
+    ] {
         let verdict = check(anchor, Vec::new(), &file).unwrap();
         assert_eq!((verdict.repository.as_str(), verdict.heads, verdict.root_version), ("demo", 3, 2));
         assert_eq!(verdict.last.head.size, server.heads[2].0);
@@ -150,6 +156,8 @@ fn a_log_as_it_was_signed_is_believed_by_each_kind_of_anchor_and_no_other() {
     let fault = check(other.anchor(), Vec::new(), &file).unwrap_err();
     assert_eq!(fault, Fault { line: 4, what: What::OtherRoot });
     check(Anchor::RootHash(Sha256::from_bytes([7; 32])), Vec::new(), &file).unwrap_err();
+    let fault = check(Anchor::TimestampKey([7; 32]), Vec::new(), &file).unwrap_err();
+    assert!(matches!(fault.what, What::BadHead(_)), "{fault}");
 }
 
 /// Every run flips each byte once, the full tier to each other value.

@@ -21,6 +21,7 @@ mod forms;
 mod hashes;
 mod json;
 mod key;
+mod log_head;
 mod pattern;
 mod role;
 mod signer;
@@ -37,6 +38,7 @@ pub use duty::{Duty, Nearness, duties, plans};
 pub use error::{MetadataError, RoleVersion};
 pub use forms::{JsonForms, json_forms, sha256_of};
 pub use hashes::{Hasher, Hashes};
+pub use log_head::log_head_signed_by;
 pub use role::{RepositoryProfile, RoleName, RoleNameError, TargetEntry};
 pub use signer::{
     BadSignature, EncryptedKeyError, KeyFileError, KeyId, Signer, public_key_pem, read_public_key_pem, verify_purpose,
