@@ -135,11 +135,11 @@ impl AdminClient {
         self.http.base()
     }
 
-    async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
+    pub(crate) async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
         self.http.get_json(&format!("{ADMIN_PREFIX}{path}"), ANSWER_BYTES_MAX).await
     }
 
-    async fn send<B: Serialize, A: DeserializeOwned>(
+    pub(crate) async fn send<B: Serialize, A: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

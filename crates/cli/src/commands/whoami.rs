@@ -19,10 +19,12 @@ impl Whoami {
 }
 
 impl Report for WhoAmI {
-    fn text(&self, _now: Timestamp) -> String {
+    fn text(&self, now: Timestamp) -> String {
         fields([
             ("person", self.person.to_string()),
             ("roles", units::list(&self.roles)),
+            ("scope", self.scope.clone()),
+            ("token", format!("{}, expires {}", self.token, units::relative(self.expires_at, now))),
             ("repository", self.repository.clone()),
             ("profile", self.profile.clone()),
         ])
