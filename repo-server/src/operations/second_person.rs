@@ -1,6 +1,6 @@
 //! Operations that need two people: the first one's call is kept as a request, the second one's call completes it.
 //!
-//! It decides whether a request is new, complete or refused; what is then done is the operation's. Both functions run
+//! It decides whether a request is new, complete or refused; what is then done is the operation's. It runs
 //! inside the operation's own transaction, so a request is used up exactly when its operation happened.
 //!
 //! Invariants
@@ -39,7 +39,7 @@ pub struct Proposal {
 /// What came of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// Another person has to ask for the same, or confirm by id. Answer 202.
+    /// Another person has to ask for the same. Answer 202.
     Waiting(RequestRecord),
     /// Another person had asked for the same: do it now, in this transaction.
     Ready(RequestRecord),
@@ -82,24 +82,6 @@ pub fn ask(tx: &WriteTx, principal: &Principal, proposal: Proposal, now: Timesta
     let detail = format!("asked for {} as request {}; a second person must confirm", proposal.kind, request.id);
     audit::append(tx, audited::done(&principal.person, "request.open", &request.subject, detail))?;
     Ok(Asked::Waiting(request))
-}
-
-/// A second person confirms request `id` of that kind. The request is used up: do what its payload says, in this
-/// transaction.
-pub fn confirm(
-    tx: &WriteTx,
-    principal: &Principal,
-    kind: &'static str,
-    id: &str,
-    now: Timestamp,
-) -> Result<RequestRecord, Failure> {
-    let request = requests::get(tx, id)?.filter(|request| request.kind == kind);
-    let request = request.ok_or_else(|| no_such_request(id))?;
-    if now >= request.expires_at {
-        let detail = format!("request {id} ran out at {}; ask for it again", request.expires_at);
-        return Err(Failure::refused(ProblemType::Conflict, detail));
-    }
-    use_up(tx, principal, request, kind)
 }
 
 /// Takes a request back: whoever asked, or an admin.
@@ -204,11 +186,6 @@ mod tests {
             self.store.write(|tx| ask(tx, &person(who, token), lift(payload), Timestamp::from_millis(at)))
         }
 
-        fn confirm(&self, who: &str, token: &str, id: &str, at: u64) -> Result<RequestRecord, Failure> {
-            let at = Timestamp::from_millis(at);
-            self.store.write(|tx| confirm(tx, &person(who, token), "suspension.lift", id, at))
-        }
-
         fn open(&self, who: &str) -> String {
             match self.ask(who, "1", b"x", 0).unwrap() {
                 Asked::Waiting(request) => request.id,
@@ -222,9 +199,8 @@ mod tests {
         let desk = desk();
         let id = desk.open("anna");
         assert!(matches!(desk.ask("anna", "2", b"x", 1).unwrap(), Asked::Waiting(request) if request.id == id));
-        assert!(desk.confirm("anna", "2", &id, 1).unwrap_err().is(ProblemType::SeparationOfDuties));
-        assert_eq!(desk.confirm("bob", "3", &id, 1).unwrap().payload, b"x");
-        assert!(desk.confirm("carl", "4", &id, 1).unwrap_err().is(ProblemType::NotFound), "it is used up");
+        assert!(matches!(desk.ask("bob", "3", b"x", 1).unwrap(), Asked::Ready(request) if request.id == id));
+        assert!(matches!(desk.ask("carl", "4", b"x", 1).unwrap(), Asked::Waiting(_)), "it is used up");
     }
 
     #[test]
@@ -238,20 +214,19 @@ mod tests {
     }
 
     #[test]
-    fn who_is_barred_neither_asks_nor_confirms() {
+    fn who_is_barred_does_not_take_part() {
         let desk = desk();
         assert!(desk.ask("paul", "1", b"x", 0).unwrap_err().is(ProblemType::SeparationOfDuties));
-        let id = desk.open("anna");
-        assert!(desk.confirm("paul", "1", &id, 1).unwrap_err().is(ProblemType::SeparationOfDuties));
-        assert!(desk.confirm("bob", "1", &id, 1).is_ok());
+        desk.open("anna");
+        assert!(desk.ask("paul", "1", b"x", 1).unwrap_err().is(ProblemType::SeparationOfDuties));
+        assert!(matches!(desk.ask("bob", "1", b"x", 1).unwrap(), Asked::Ready(_)));
     }
 
     #[test]
-    fn a_request_that_ran_out_confirms_nothing_and_makes_room() {
+    fn a_request_that_ran_out_completes_nothing_and_makes_room() {
         let desk = desk();
         let id = desk.open("anna");
         let over = u64::try_from(REQUEST_VALID.as_millis()).unwrap();
-        assert!(desk.confirm("bob", "2", &id, over).unwrap_err().is(ProblemType::Conflict));
         assert!(matches!(desk.ask("bob", "2", b"x", over).unwrap(), Asked::Waiting(request) if request.id != id));
         let now = Timestamp::from_millis(over);
         assert_eq!(desk.store.read(|tx| waiting(tx, now)).unwrap().len(), 1);
@@ -277,12 +252,12 @@ mod tests {
         let desk = desk();
         let id = desk.open("anna");
         let failed: Result<(), Failure> = desk.store.write(|tx| {
-            confirm(tx, &person("bob", "2"), "suspension.lift", &id, Timestamp::default())?;
+            ask(tx, &person("bob", "2"), lift(b"x"), Timestamp::default())?;
             Err(Failure::refused(ProblemType::Conflict, "the operation failed"))
         });
         failed.unwrap_err();
         assert!(desk.store.write(|tx| withdraw(tx, &person("bob", "2"), &id)).unwrap_err().is(ProblemType::Forbidden));
         desk.store.write(|tx| withdraw(tx, &person("anna", "9"), &id)).unwrap();
-        assert!(desk.confirm("bob", "2", &id, 1).unwrap_err().is(ProblemType::NotFound));
+        assert!(desk.store.write(|tx| withdraw(tx, &person("anna", "9"), &id)).unwrap_err().is(ProblemType::NotFound));
     }
 }
