@@ -25,6 +25,8 @@ const DELIVERIES_PER_SEED: usize = 2_500;
 /// Every run; with `SLUICE_TEST_FULL=1`.
 const SEEDS: u64 = 4;
 const SEEDS_FULL: u64 = 40;
+/// Enough for a test about the test.
+const SOME_DELIVERIES: usize = 600;
 /// Times that an honest machine sends again what is not acknowledged: 0.3 to this power is never.
 const RESENDINGS_MAX: usize = 60;
 
@@ -43,9 +45,19 @@ struct Fleet {
     deliveries: usize,
 }
 
-async fn run(seed: u64) -> Run {
+/// What is broken on purpose, to see that the check finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// Every other batch never reaches the server, and nobody sends it again.
+    Lost,
+    /// The store forgets what one machine said.
+    Forgotten,
+}
+
+async fn run(seed: u64, deliveries: usize, fault: Fault) -> Run {
     let mut rng = Rng(seed);
-    let plan = Plan::make(&mut rng, DELIVERIES_PER_SEED);
+    let plan = Plan::make(&mut rng, deliveries);
     let world = World::new().await;
     world.add_site("lyon", "10.1.0.0/16").await.expect_ok();
     let node = world.enrolled_node(NODE).await;
@@ -58,7 +70,8 @@ async fn run(seed: u64) -> Run {
             fleet.world = fleet.world.reopen().await;
         }
         let reports: Vec<DsseEnvelope> = batch.iter().map(|delivery| delivery.envelope.clone()).collect();
-        let refused = fleet.hand_over(&reports).await;
+        let is_lost = fault == Fault::Lost && at % 2 == 1;
+        let refused = if is_lost { (0..batch.len()).collect() } else { fleet.hand_over(&reports).await };
         for (index, delivery) in batch.iter().enumerate() {
             match &delivery.genuine {
                 Some(report) => fleet.delivered.entry(report.endpoint).or_default().note(report),
@@ -66,8 +79,13 @@ async fn run(seed: u64) -> Run {
             }
         }
     }
-    for machine in plan.machines.iter().filter(|machine| machine.fate == Fate::Honest) {
+    let honest = plan.machines.iter().filter(|machine| machine.fate == Fate::Honest);
+    for machine in honest.filter(|_| fault != Fault::Lost) {
         fleet.send_again(&mut rng, machine).await;
+    }
+    if fault == Fault::Forgotten {
+        let honest = plan.machines.iter().find(|machine| machine.fate == Fate::Honest).unwrap();
+        fleet.world.app.compliance.forget(honest.id()).await.unwrap();
     }
     Run { digest: fleet.check(seed, &plan).await, deliveries: fleet.deliveries }
 }
@@ -187,7 +205,7 @@ async fn mixed_deliveries_end_in_the_one_right_state_for_every_seed() {
     let seeds = if std::env::var_os("SLUICE_TEST_FULL").is_some() { SEEDS_FULL } else { SEEDS };
     let mut deliveries = 0;
     for seed in 1..=seeds {
-        deliveries += run(seed).await.deliveries;
+        deliveries += run(seed, DELIVERIES_PER_SEED, Fault::None).await.deliveries;
     }
     println!("{deliveries} mixed deliveries over {seeds} seeds");
     assert!(deliveries as u64 >= seeds * DELIVERIES_PER_SEED as u64, "{deliveries} deliveries");
@@ -195,7 +213,20 @@ async fn mixed_deliveries_end_in_the_one_right_state_for_every_seed() {
 
 #[tokio::test]
 async fn the_same_seed_gives_the_same_store_twice_and_another_seed_another() {
+    let run = async |seed| run(seed, SOME_DELIVERIES, Fault::None).await.digest;
     let (first, second, other) = (run(77).await, run(77).await, run(78).await);
-    assert_eq!(first.digest, second.digest);
-    assert_ne!(first.digest, other.digest);
+    assert_eq!(first, second);
+    assert_ne!(first, other);
+}
+
+#[tokio::test]
+#[should_panic(expected = "machine")]
+async fn deliveries_that_are_lost_without_a_trace_are_found() {
+    run(79, SOME_DELIVERIES, Fault::Lost).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "machine")]
+async fn a_machine_that_the_store_forgot_is_found() {
+    run(79, SOME_DELIVERIES, Fault::Forgotten).await;
 }
