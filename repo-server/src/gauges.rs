@@ -15,6 +15,7 @@ pub struct Gauges {
     nodes: Gauge,
     nodes_connected: Gauge,
     endpoints: Gauge,
+    role_days_left: Family<Labels, Gauge>,
     site_origin_bytes: Family<Labels, Gauge>,
     site_distinct_bytes: Family<Labels, Gauge>,
     site_metadata_bytes: Family<Labels, Gauge>,
@@ -32,6 +33,7 @@ impl Gauges {
             nodes: metrics.gauge("nodes", "Nodes in the roster"),
             nodes_connected: metrics.gauge("nodes_connected", "Nodes connected over the overlay"),
             endpoints: metrics.gauge("endpoints", "Endpoints enrolled"),
+            role_days_left: metrics.gauges("role_days_left", "Whole days until a signed role runs out; 0 when it has"),
             site_origin_bytes: metrics.gauges("site_origin_bytes", "Exchange frames sent to a site since the start"),
             site_distinct_bytes: metrics.gauges("site_distinct_bytes", "Chunk bytes sent to a site, each chunk once"),
             site_metadata_bytes: metrics.gauges("site_metadata_bytes", "Metadata, documents, manifests sent to a site"),
@@ -58,6 +60,11 @@ impl Gauges {
         self.nodes_connected.set(value(app.overlay_links.count() as u64));
         let endpoints: usize = served.endpoints.values().map(|rows| rows.endpoints.len()).sum();
         self.endpoints.set(value(endpoints as u64));
+        for duty in &served.duties {
+            let labels: Labels = vec![("role".into(), duty.role.to_string())];
+            let days = duty.expires.since(clock::timestamp()).as_secs() / (24 * 3_600);
+            self.role_days_left.get_or_create(&labels).set(value(days));
+        }
         for (site, counts) in app.sites.counts() {
             let labels: Labels = vec![("site".into(), site.to_string())];
             self.site_origin_bytes.get_or_create(&labels).set(value(counts.origin_bytes));

@@ -107,8 +107,16 @@ fn admit(app: &App, wanted: WantedContent, request: &Request) -> Result<Released
     let now = clock::timestamp();
     let freshness = Freshness::of(served.view.issued_at, served.view.lease_until, Some(now));
     let rings = rings_of(app, request)?;
-    match served.catalogue.judge(wanted, &rings, freshness, Purpose::Ordinary) {
+    let open = served.view.open_rings(&rings, now);
+    match served.catalogue.judge(wanted, &open, freshness, Purpose::Ordinary) {
         Verdict::Serve(row) => Ok(row.clone()),
+        Verdict::RingClosed { rings: listing } if listing.iter().any(|ring| rings.contains(ring)) => {
+            let lapsed = listing.iter().map(|ring| ring.as_str()).collect::<Vec<_>>().join(", ");
+            let detail = format!(
+                "ring {lapsed} has lapsed: an approver must renew it with `sluice approve --ring {lapsed} --key FILE`"
+            );
+            Err(Failure::refused(ProblemType::LeaseExpired, detail))
+        }
         Verdict::RingClosed { rings } => {
             let rings = rings.iter().map(|ring| ring.as_str()).collect::<Vec<_>>().join(", ");
             let detail = format!("only these rings have this content: {rings}; your network's rings do not");

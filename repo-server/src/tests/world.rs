@@ -79,6 +79,17 @@ impl World {
         let data = dir.path().join("repo");
         let rings = ["validation", "pilot", "production"].map(|ring| ring.parse().unwrap()).to_vec();
         init::run(&data, rings, "test").await.unwrap();
+        Self::begin(dir, change)
+    }
+
+    /// A production repository of [`super::ceremonies::production`].
+    pub async fn production(profile: sluice_metadata::RepositoryProfile) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        super::ceremonies::production(&dir.path().join("repo"), profile).await;
+        Self::begin(dir, |_| ())
+    }
+
+    fn begin(dir: TempDir, change: impl FnOnce(&mut RepoSettings)) -> Self {
         let mut settings = RepoSettings::default();
         settings.store.reserve_bytes = 0;
         change(&mut settings);
