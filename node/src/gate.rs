@@ -4,7 +4,7 @@ use crate::http::caller::Caller;
 use crate::http::problem::Refusal;
 use crate::view::NodeView;
 use sluice_api::problem::{Problem, ProblemType};
-use sluice_model::{ReleasedArtifact, RingName};
+use sluice_model::{ReleasedArtifact, RingName, Timestamp};
 use sluice_rollout::{Freshness, Purpose, Verdict, WantedContent};
 
 /// A request for content, as far as it matters to the gate. Asked once before a response and again while it runs.
@@ -27,7 +27,21 @@ impl GateRequest {
             Caller::Device { .. } => self.purpose,
             Caller::Plain { .. } => Purpose::Ordinary,
         };
-        match view.catalogue.judge(self.wanted, &rings, view.freshness(), purpose) {
+        let open = view.view.open_rings(&rings, view.now());
+        let mut verdict = view.catalogue.judge(self.wanted, &open, view.freshness(), purpose);
+        if let Verdict::RingClosed { rings: listing } = &verdict
+            && let Some(lapsed) = listing.iter().find(|ring| rings.contains(ring))
+        {
+            // As after the lease: nothing but the way back from a retraction.
+            let until = view.view.lapses.get(*lapsed).copied().unwrap_or_default();
+            let expired = Freshness::Expired { since: view.now().since(until) };
+            let detail = ring_lapsed(lapsed, until);
+            verdict = view.catalogue.judge(self.wanted, &rings, expired, purpose);
+            if matches!(verdict, Verdict::LeaseExpired(_)) {
+                return Err(detail);
+            }
+        }
+        match verdict {
             Verdict::Serve(row) => Ok(row),
             Verdict::RingClosed { rings: listing } => Err(ring_closed(&rings, &listing)),
             Verdict::Retracted(tombstone) => Err(Refusal::new(
@@ -89,6 +103,14 @@ fn ring_closed(rings: &[RingName], listing: &[&RingName]) -> Refusal {
         format!("your rings are: {}; wait until one of them has it", if yours.is_empty() { "none" } else { &yours });
     let blocks = listing.iter().map(|ring| format!("only released in ring {ring}")).collect();
     Problem::new(ProblemType::RingClosed, detail).with_blocks(blocks).into()
+}
+
+fn ring_lapsed(ring: &RingName, until: Timestamp) -> Refusal {
+    let detail = format!(
+        "ring {ring} lapsed at {until}: its approvers did not renew it; other rings go on. An approver signs it with \
+         `sluice approve --ring {ring} --key FILE`"
+    );
+    Refusal::new(ProblemType::LeaseExpired, detail)
 }
 
 fn lease_expired(freshness: Freshness) -> Refusal {

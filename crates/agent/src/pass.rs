@@ -284,7 +284,7 @@ impl Agent {
             memory: &self.memories,
             suspensions: &fleet.suspensions,
             hold: hold.as_deref(),
-            freshness: self.trust.freshness(),
+            freshness: self.trust.freshness_in(ring.as_ref()),
             retry: self.retry,
             now,
         });

@@ -3,9 +3,9 @@
 use crate::clock;
 use crate::nodes::Source;
 use serde::{Deserialize, Serialize};
-use sluice_api_client::{RefreshError, refresh};
+use sluice_api_client::{RefreshError, Times, refresh};
 use sluice_metadata::{DocumentError, MetadataError, Profile, RepositoryProfile, Trusted, View, ViewError};
-use sluice_model::{TargetName, Timestamp, Tombstone};
+use sluice_model::{RingName, TargetName, Timestamp, Tombstone};
 use sluice_rollout::{Freshness, Tombstones, TrustedClock};
 use sluice_state_store::{StateError, StateStore};
 use std::sync::Arc;
@@ -102,8 +102,8 @@ impl Trust {
     /// Moves forward from `source`; `true` when something is newer. Stored before it returns.
     pub async fn refresh(&mut self, source: &Source, taking: Taking) -> Result<bool, TrustError> {
         let now = match taking {
-            Taking::Whole => self.now_for_checks(),
-            Taking::Forbids => Timestamp::default(),
+            Taking::Whole => Times { trusted: self.now_for_checks(), system: clock::timestamp() },
+            Taking::Forbids => Timestamp::default().into(),
         };
         let refreshed = refresh(&self.trusted, source, now).await?;
         if !refreshed.is_newer && self.view.is_some() {
@@ -173,6 +173,15 @@ impl Trust {
         match (self.trusted.issued_at(), self.trusted.lease_until()) {
             (Some(issued_at), Some(until)) => Freshness::of(issued_at, until, self.now()),
             _ => Freshness::Expired { since: Duration::ZERO },
+        }
+    }
+
+    /// How old the metadata is for a ring: what its approvers did not renew is as good as expired.
+    pub fn freshness_in(&self, ring: Option<&RingName>) -> Freshness {
+        let (Some(view), Some(now)) = (&self.view, self.now()) else { return self.freshness() };
+        match ring.and_then(|ring| view.lapses.get(ring)) {
+            Some(until) if *until <= now => Freshness::Expired { since: now.since(*until) },
+            _ => self.freshness(),
         }
     }
 

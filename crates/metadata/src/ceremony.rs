@@ -147,6 +147,11 @@ impl DraftFile {
         self.expires
     }
 
+    /// How many signatures it has, whatever they are worth.
+    pub fn signature_count(&self) -> usize {
+        self.signatures.len()
+    }
+
     pub(crate) fn signed(&self) -> &Json {
         &self.signed
     }

@@ -303,16 +303,22 @@ impl Trusted {
         (held.body.header.version == meta.version && is_of(held, meta)).then_some(&*held.body)
     }
 
-    /// Until when this may be served and installed from: the earliest `expires` of all roles, as a rule the timestamp's.
-    /// `None` until complete.
+    /// Until when this may be served and installed from: the earliest `expires` of the roles, as a rule the timestamp's.
+    /// Release roles are left out: each bounds its own ring ([`crate::View::lapses`]). `None` until complete.
     pub fn lease_until(&self) -> Option<Timestamp> {
         if !self.is_complete() {
             return None;
         }
-        let roles = self.targets.iter().chain(self.delegated.values()).map(|held| held.body.header.expires);
+        let bounds = self.delegated.iter().filter(|((_, role), _)| !self.is_bound_of_one_ring(role));
+        let roles = self.targets.iter().chain(bounds.map(|(_, held)| held)).map(|held| held.body.header.expires);
         let timestamp = self.timestamp.iter().map(|held| held.body.header.expires);
         let snapshot = self.snapshot.iter().map(|held| held.body.header.expires);
         roles.chain(timestamp).chain(snapshot).chain([self.root.header.expires]).min()
+    }
+
+    /// Whether the expiry of a role stops one ring only: whoever neglects it, or keeps its key back, stops no other.
+    fn is_bound_of_one_ring(&self, role: &RoleName) -> bool {
+        self.profile == Profile::Strict && role.ring().is_some()
     }
 
     /// `x-issued` of the timestamp.

@@ -64,6 +64,8 @@ pub struct View {
     pub issued_at: Timestamp,
     /// When the lease ends.
     pub lease_until: Timestamp,
+    /// When the release role of each ring of `rings` runs out: from then on the ring stops, and the others go on.
+    pub lapses: BTreeMap<RingName, Timestamp>,
 }
 
 /// Why metadata has no view.
@@ -119,6 +121,16 @@ pub enum DocumentError {
 }
 
 impl View {
+    /// Whether the release role of a ring has run out.
+    pub fn has_lapsed(&self, ring: &RingName, now: Timestamp) -> bool {
+        self.lapses.get(ring).is_some_and(|until| *until <= now)
+    }
+
+    /// Those of `rings` whose release role has not run out.
+    pub fn open_rings(&self, rings: &[RingName], now: Timestamp) -> Vec<RingName> {
+        rings.iter().filter(|ring| !self.has_lapsed(ring, now)).cloned().collect()
+    }
+
     /// Reads complete metadata.
     pub fn of(trusted: &Trusted) -> Result<Self, ViewError> {
         let incomplete = || match trusted.next_needed().into_iter().next() {
@@ -141,6 +153,7 @@ impl View {
             timestamp_version: trusted.timestamp_version(),
             issued_at: timestamp.issued_at,
             lease_until,
+            lapses: BTreeMap::new(),
         };
         for delegation in &targets.delegations {
             let body = trusted.role_body(&delegation.name).ok_or_else(incomplete)?;
@@ -159,6 +172,7 @@ impl View {
         if let Some(ring) = &ring {
             self.rings.push(ring.clone());
             self.releases.insert(ring.clone(), Vec::new());
+            self.lapses.insert(ring.clone(), body.header.expires);
         }
         for (target, entry) in &body.targets {
             let decides = delegations.iter().find(|delegation| delegation.covers(target.as_str()));

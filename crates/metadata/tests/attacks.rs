@@ -113,7 +113,7 @@ fn files_of_two_states_cannot_be_mixed() {
 #[test]
 fn expired_metadata_is_refused_whichever_role_it_is() {
     let over = "2026-11-21T20:40:00Z";
-    for role in ["timestamp", "snapshot", "rel-pilot", "targets", "retractions"] {
+    for role in ["timestamp", "snapshot", "fleet", "targets", "retractions"] {
         let text = refused(|forge, _| {
             forge.edit(role, |signed| {
                 expires("2026-11-21T20:40:00Z")(signed);
@@ -136,6 +136,24 @@ fn expired_metadata_is_refused_whichever_role_it_is() {
     let year = at(0).plus(Duration::from_secs(366 * 24 * 3600));
     let error = client.apply(&mut newest.read(), year).unwrap_err();
     assert!(matches!(error, MetadataError::Expired { role, .. } if role == RoleName::root()));
+}
+
+#[test]
+fn a_release_role_that_ran_out_stops_its_ring_and_no_other() {
+    let (_, client, _, mut newest) = scene();
+    newest.edit("rel-pilot", |signed| {
+        expires("2026-11-21T20:40:00Z")(signed);
+        bump(signed);
+    });
+    newest.relink(&["rel-pilot"]);
+    let client = client.apply(&mut newest.read(), at(3)).unwrap().trusted;
+    let view = View::of(&client).unwrap();
+    let [validation, pilot, production] = [0, 1, 2].map(|idx| rings()[idx].clone());
+    assert!(view.has_lapsed(&pilot, at(3)) && !view.has_lapsed(&production, at(3)));
+    assert!(!view.has_lapsed(&pilot, at(2)), "its very end is what counts");
+    assert_eq!(view.open_rings(&rings(), at(3)), [validation, production]);
+    assert_eq!(view.lease_until, at(2).plus(LEASE), "the lease of everything else is the timestamp's");
+    assert!(!view.releases[&pilot].is_empty(), "its rows are known still: they lead back from what is retracted");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{ReleasePlan, RootPlan, TargetsPlan, Terms};
 use crate::{KeyId, RoleName, TargetEntry};
 use serde::Deserialize;
-use sluice_model::{ArtifactKind, PatchTarget, TargetName};
+use sluice_model::{ArtifactKind, PatchTarget, Reinstatement, TargetName};
 use std::collections::BTreeMap;
 
 /// What becomes of one row of a release role.
@@ -124,6 +124,14 @@ pub fn explain_release(before: Option<&ReleasePlan>, after: &ReleasePlan) -> Vec
 
 fn explain_row(name: &TargetName, row: &TargetEntry) -> String {
     let custom = row.custom.as_ref().and_then(|custom| PatchTarget::deserialize(custom.get("patch")?).ok());
+    let lifted = row.custom.as_ref().and_then(|custom| Reinstatement::deserialize(custom.get("reinstatement")?).ok());
+    if let Some(lifted) = lifted {
+        let by = lifted.by.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        return format!(
+            "a reinstatement: retraction {} of {} no longer counts in this ring, by {by}: {}",
+            lifted.serial, lifted.patch, lifted.reason
+        );
+    }
     let Some(custom) = custom else { return format!("{name} ({} bytes), which is no patch", row.length) };
     let ArtifactKind::Deb(deb) = &custom.artifact;
     let cves = custom.cves.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
