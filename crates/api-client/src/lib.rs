@@ -30,7 +30,7 @@ pub use error::{Blame, ClientError, Retry};
 pub use files::{FileClient, FileStream};
 pub use http::{Pace, Timeouts};
 pub use oversight::AuditExport;
-pub use refresh::{MetadataSource, RefreshError, Refreshed, refresh};
+pub use refresh::{MetadataSource, RefreshError, Refreshed, Times, refresh};
 pub use repository::RepositoryClient;
 pub use token::{EnrolmentTokenText, TokenError};
 pub use upload::Uploaded;

@@ -41,6 +41,15 @@ pub enum Failure {
     /// `tuf-client` knows only accepted and refused.
     #[error(transparent)]
     Tuf(#[from] crate::commands::TufError),
+    /// What was to be signed is not what it should be; nothing was signed.
+    #[error("{0}")]
+    NotSigned(String),
+    /// What the server has in force does not verify from the root that this machine trusts.
+    #[error("what the server has in force does not verify from the root that this machine trusts")]
+    Unverified(#[source] Box<sluice_api_client::RefreshError>),
+    /// An audit log is not the one that was signed.
+    #[error("the log is not what was signed")]
+    Audit(#[from] sluice_audit::Fault),
     /// Whoever read our output has gone; not worth a word.
     #[error("the output was closed")]
     OutputClosed,
@@ -62,7 +71,7 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::File { .. } | Self::OutputClosed => Exit::File,
-            Self::Tuf(_) => Exit::Refused,
+            Self::Tuf(_) | Self::Audit(_) | Self::NotSigned(_) | Self::Unverified(_) => Exit::Refused,
             Self::Client(error) if error.problem().is_some() => Exit::Refused,
             Self::Client(error) if error.is_connection() => Exit::Unreachable,
             Self::Client(error) => match error.blame() {

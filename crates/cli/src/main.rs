@@ -7,13 +7,19 @@
 //! - A token is sent only to the address that it was stored or given for, and never in clear across a network.
 //! - Every failure ends with an exit code of [`failure::Exit`] and says what to do next.
 
+mod approval;
 mod arguments;
 mod clock;
 mod commands;
+mod consent;
 mod credentials;
+mod drafting;
 mod failure;
+mod hidden_input;
+mod key_file;
 mod output;
 mod progress;
+mod trust;
 mod units;
 
 use arguments::Arguments;

@@ -2,10 +2,10 @@
 
 use crate::credentials::{Credentials, Given, read_bounded};
 use crate::failure::Failure;
+use crate::hidden_input;
 use crate::output::Output;
 use sluice_api_client::AdminClient;
 use sluice_identity::Fingerprint;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -91,7 +91,7 @@ impl Login {
         }
         let stdin = std::io::stdin();
         let text = match stdin.is_terminal() {
-            true => ask_hidden(),
+            true => hidden_input::ask("token: "),
             false => read_bounded(stdin.lock()),
         };
         text.map_err(|error| Failure::file("cannot read the token from the standard input", error))
@@ -106,39 +106,4 @@ fn ask_agreement() -> std::io::Result<bool> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     Ok(line.trim() == "yes")
-}
-
-/// A line from the terminal that is not shown.
-fn ask_hidden() -> std::io::Result<String> {
-    let mut stderr = std::io::stderr();
-    write!(stderr, "token: ")?;
-    stderr.flush()?;
-    let hidden = HiddenInput::begin()?;
-    let mut line = String::new();
-    let read = std::io::stdin().read_line(&mut line);
-    drop(hidden);
-    writeln!(stderr)?;
-    read.map(|_| line)
-}
-
-/// The terminal does not echo while this lives.
-struct HiddenInput {
-    before: Termios,
-}
-
-impl HiddenInput {
-    fn begin() -> std::io::Result<Self> {
-        let before = tcgetattr(rustix::stdio::stdin())?;
-        let mut hidden = before.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &hidden)?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for HiddenInput {
-    fn drop(&mut self) {
-        // Nothing better can be done here than to try; the shell resets its terminal too.
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &self.before);
-    }
 }

@@ -3,22 +3,27 @@
 mod approve;
 mod audit;
 mod bans;
+mod calendar;
 mod completions;
 mod compliance;
 mod endpoints;
 mod explain;
+mod key;
 mod login;
 mod nodes;
 mod outcomes;
 mod patches;
 mod publish;
+mod requests;
 mod retract;
 mod retractions;
 mod revoke;
 mod ring;
+mod root;
 mod site;
 mod status;
 mod suspensions;
+mod targets;
 mod token;
 mod tuf_client;
 mod whoami;
@@ -59,6 +64,14 @@ pub enum Command {
     Site(site::Group),
     /// Rings.
     Ring(ring::Group),
+    /// Keys that people hold: of root, of targets, of a ring.
+    Key(key::Group),
+    /// Root: who signs what, and the online keys of timestamp and snapshot.
+    Root(root::Group),
+    /// Targets: rings, their approvers, and the server's other keys.
+    Targets(targets::Group),
+    /// Show who must sign what until when.
+    Calendar(calendar::Show),
     /// Tokens that enrol devices or identify persons.
     Token(token::Group),
     /// List nodes with what they carried.
@@ -75,8 +88,10 @@ pub enum Command {
     Compliance(compliance::Show),
     /// Say why an endpoint has what it has.
     Explain(explain::Group),
-    /// List who did what.
-    Audit(audit::List),
+    /// List who did what; export the log, and verify an export offline.
+    Audit(audit::Audit),
+    /// What waits for a second person.
+    Requests(requests::Requests),
     /// Verify and download from any TUF repository.
     TufClient(tuf_client::TufClient),
     /// Print a completion script for a shell.
@@ -94,7 +109,11 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
         Command::Whoami(command) => command.run(&client()?, output).await,
         Command::Status(command) => command.run(&client()?, output).await,
         Command::Publish(command) => command.run(&client()?, output).await,
-        Command::Approve(command) => command.run(&client()?, output).await,
+        Command::Approve(command) => command.run(&given, output).await,
+        Command::Key(command) => command.run(output),
+        Command::Root(command) => command.run(&given, output).await,
+        Command::Targets(command) => command.run(&given, output).await,
+        Command::Calendar(command) => command.run(&client()?, output).await,
         Command::Retract(command) => command.run(&client()?, output).await,
         Command::Reinstate(command) => command.run(&client()?, output).await,
         Command::Suspend(command) => command.run(&client()?, output).await,
@@ -111,6 +130,7 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
         Command::Outcomes(command) => command.run(&client()?, output).await,
         Command::Compliance(command) => command.run(&client()?, output).await,
         Command::Explain(command) => command.run(&client()?, output).await,
-        Command::Audit(command) => command.run(&client()?, output).await,
+        Command::Audit(command) => command.run(client, output).await,
+        Command::Requests(command) => command.run(&client()?, output).await,
     }
 }
