@@ -84,7 +84,9 @@ fn evidence_of_one_node_makes_all_others_refuse_the_peer_until_an_admin_lifts_th
     let key = join(&world, "node-liar", "lyon");
     let version = packages::one(&world.lab.folder("packages").unwrap(), "1.0-1", 6 << 20).unwrap();
     let content = std::fs::read(&version.debs[0].path).unwrap();
-    let liar = Arc::new(Liar::of(content));
+    // Only the first node is lied to: the second never gets a byte of the liar.
+    let (first, second) = (node(&world, &world.nodes[0]), node(&world, &world.nodes[1]));
+    let liar = Arc::new(Liar { victim: Some(first.0), ..Liar::of(content) });
     let artifact = liar.manifest.artifact();
     let runtime = runtime();
     let listener = runtime.block_on(async {
@@ -93,7 +95,6 @@ fn evidence_of_one_node_makes_all_others_refuse_the_peer_until_an_admin_lifts_th
         listener
     });
     let serving = runtime.spawn(lie(listener, key.clone(), liar.clone()));
-    let (first, second) = (node(&world, &world.nodes[0]), node(&world, &world.nodes[1]));
     world.until_connected().unwrap();
     let mut linked = runtime.block_on(Linked::to(&world, &key, 1));
 
@@ -101,9 +102,8 @@ fn evidence_of_one_node_makes_all_others_refuse_the_peer_until_an_admin_lifts_th
     world.approve("demo/1.0-1", "production").unwrap();
     until("node-2 answers a member", || runtime.block_on(is_answered(&key, second, artifact)));
     let mut held = runtime.block_on(Exchange::open(&key, second, None));
-    // Only the first node fetches: the second never gets a byte of the liar.
     let url = content_url(&world.nodes[0], &version);
-    assert_eq!(curl(&["-o", "/dev/null", &url]).unwrap().status, 200);
+    until("node-1 fetches it", || curl(&["-o", "/dev/null", &url]).unwrap().status == 200);
     let lies = liar.lies.load(Ordering::SeqCst);
     assert!((1..=2).contains(&lies), "the liar sent {lies} chunks");
 
@@ -180,7 +180,8 @@ fn forged_evidence_bans_nobody_and_is_counted_against_its_sender() {
     for key in [&forger, &other] {
         until("node-1 answers members", || runtime.block_on(is_answered(key, honest, artifact)));
     }
-    assert_eq!(curl(&["-o", "/dev/null", &content_url(&world.nodes[0], &version)]).unwrap().status, 200);
+    let url = content_url(&world.nodes[0], &version);
+    until("node-1 fetches it", || curl(&["-o", "/dev/null", &url]).unwrap().status == 200);
 
     let (bytes, trailer) = runtime.block_on(signed_chunk(&forger, honest, artifact, 0));
     let (_, to_other) = runtime.block_on(signed_chunk(&other, honest, artifact, 0));

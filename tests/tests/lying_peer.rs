@@ -44,7 +44,8 @@ fn a_peer_that_sends_one_wrong_byte_is_banned_and_named_and_nobody_gets_it() {
 
     let fetched = world.lab.dir().join("fetched");
     let arguments = ["-o", &fetched.display().to_string(), &content_url(&world.nodes[0], &version)];
-    assert_eq!(curl(&arguments).unwrap().status, 200);
+    // Until the node heard of the approval it answers 404.
+    assert!(wait(LONG, || Ok(curl(&arguments)?.status == 200)).unwrap(), "the node never served it");
     assert!(std::fs::read(&fetched).unwrap() == content, "the wrong byte reached a client");
     let lies = liar.lies.load(Ordering::SeqCst);
     assert!((1..=2).contains(&lies), "the liar sent {lies} chunks; it is banned after the first wrong one");

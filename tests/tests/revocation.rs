@@ -37,7 +37,8 @@ fn runtime() -> Runtime {
 
 /// Makes the links slow once the node has everything.
 fn fill_and_slow_down(world: &World, version: &packages::Version) {
-    assert_eq!(curl(&["-o", "/dev/null", &content_url(&world.nodes[0], version)]).unwrap().status, 200);
+    let url = content_url(&world.nodes[0], version);
+    assert!(wait(LONG, || Ok(curl(&["-o", "/dev/null", &url])?.status == 200)).unwrap(), "node-1 never fetched it");
     world.lab.ask(&world.bob, &["site", "limits", "lyon", "--wan-cap", SLOW, "--serve-cap", SLOW]).unwrap();
     let is_slow = wait(LONG, || {
         let begun = Instant::now();

@@ -17,13 +17,15 @@ pub struct Liar {
     pub content: Vec<u8>,
     pub manifest: Manifest,
     pub lies: AtomicUsize,
+    /// Who is lied to; everybody when there is none. The others get nothing.
+    pub victim: Option<MemberKey>,
 }
 
 impl Liar {
     pub fn of(content: Vec<u8>) -> Self {
         let mut cutter = Cutter::new(ChunkerParams::for_length(content.len() as u64));
         cutter.push(&content);
-        Self { manifest: cutter.finish().manifest, content, lies: AtomicUsize::new(0) }
+        Self { manifest: cutter.finish().manifest, content, lies: AtomicUsize::new(0), victim: None }
     }
 }
 
@@ -32,7 +34,10 @@ impl ChunkSource for Liar {
         Answer::NotHere
     }
 
-    async fn chunk(&self, _peer: &MemberKey, _artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
+    async fn chunk(&self, peer: &MemberKey, _artifact: &ArtifactId, index: u32, _: bool) -> Answer<ServedChunk> {
+        if self.victim.is_some_and(|victim| victim != *peer) {
+            return Answer::NotHere;
+        }
         let range = self.manifest.range(index);
         let mut bytes = self.content[range.start as usize..range.end as usize].to_vec();
         let middle = bytes.len() / 2;
