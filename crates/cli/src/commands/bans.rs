@@ -124,6 +124,11 @@ mod tests {
             }],
         };
         expect![[r#"
+            MEMBER  KEY       SITE  SINCE     ACCUSED BY  ARTIFACT  CHUNK  LIFTED
+            lyon-1  01010101  lyon  10 s ago  lyon-9      abababab  3      no
+            lyon-2  02020202  lyon  10 s ago  lyon-9      abababab  3      2 s ago
+            lyon-2: lifted by ada: new disk
+            lyon-5 accused falsely 2 times, last 1 s ago: the statement vouches for the right bytes
         "#]]
         .assert_eq(&list.text(Timestamp::from_millis(60_000)));
     }
