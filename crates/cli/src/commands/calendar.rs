@@ -31,6 +31,9 @@ impl Report for Calendar {
         let rows = self.roles.iter().map(|row| {
             let who = match row.is_renewed_by_server {
                 true => "the server".to_owned(),
+                false if row.role.starts_with("rel-") => {
+                    format!("the server and {} of {}", row.threshold.saturating_sub(1), row.people.join(", "))
+                }
                 false => format!("{} of {}", row.threshold, row.people.join(", ")),
             };
             let next = if row.is_renewed_by_server { String::new() } else { row.next.clone() };
@@ -38,7 +41,7 @@ impl Report for Calendar {
                 row.role.clone(),
                 row.version.to_string(),
                 units::relative(row.expires_at, now),
-                row.nearness.clone(),
+                if row.is_renewed_by_server { "-".to_owned() } else { row.nearness.clone() },
                 who,
                 next,
             ]

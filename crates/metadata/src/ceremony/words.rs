@@ -116,8 +116,10 @@ pub fn explain_release(before: Option<&ReleasePlan>, after: &ReleasePlan) -> Vec
             RowChange::Altered(name) => format!("makes {name} stand for something else"),
         });
     }
-    if changes.is_empty() {
-        lines.push("no patch changes: this renews the ring".into());
+    match before {
+        _ if !changes.is_empty() => {}
+        Some(_) => lines.push("no patch changes: this renews the ring".into()),
+        None => lines.push("lists no patch".into()),
     }
     lines
 }
