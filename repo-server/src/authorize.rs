@@ -66,8 +66,6 @@ pub enum Resource<'a> {
     Repository,
     /// An upload of this person.
     Upload(&'a PersonName),
-    /// A patch that this person published.
-    Patch(&'a PersonName),
     /// A patch of this person in one ring, at every site.
     Release {
         /// Who published it.
@@ -123,10 +121,6 @@ pub fn authorize(principal: &Principal, action: Action, resource: Resource<'_>) 
             "there is no such upload; it may have expired: start a new one",
         )),
         Resource::Upload(_) => Ok(()),
-        Resource::Patch(publisher) => {
-            check_other_person(principal, action, publisher)?;
-            check_scope(principal, None, None)
-        }
         Resource::Release { published_by, ring } => {
             check_other_person(principal, action, published_by)?;
             check_scope(principal, None, Some(ring))
@@ -211,11 +205,12 @@ mod tests {
     fn a_publisher_with_every_role_cannot_approve_his_own_patch() {
         let paul = principal("paul", &PersonRole::ALL);
         let (own, other) = ("paul".parse().unwrap(), "anna".parse().unwrap());
-        assert!(
-            authorize(&paul, Action::Approve, Resource::Patch(&own)).unwrap_err().is(ProblemType::SeparationOfDuties)
-        );
-        authorize(&paul, Action::Approve, Resource::Patch(&other)).unwrap();
-        authorize(&paul, Action::Retract, Resource::Patch(&own)).unwrap();
+        let ring = "pilot".parse().unwrap();
+        let release = |published_by| Resource::Release { published_by, ring: &ring };
+        let refused = authorize(&paul, Action::Approve, release(&own)).unwrap_err();
+        assert!(refused.is(ProblemType::SeparationOfDuties));
+        authorize(&paul, Action::Approve, release(&other)).unwrap();
+        authorize(&paul, Action::Retract, release(&own)).unwrap();
     }
 
     #[test]
@@ -230,7 +225,6 @@ mod tests {
         authorize(&anna, Action::Approve, release(&pilot)).unwrap();
         for resource in [
             release(&production),
-            Resource::Patch(&paul),
             Resource::Reach { site: None, ring: None },
             Resource::Reach { site: Some(&lyon), ring: None },
         ] {

@@ -1,7 +1,7 @@
 //! `/v1/sites` and `/v1/rings`.
 
-use super::{Route, route};
-use crate::authorize::{Action, Principal};
+use super::{Route, narrow_route, route};
+use crate::authorize::{Action, Principal, Resource, authorize};
 use crate::http::extract::{Json, Params};
 use crate::operations::{Failure, calendar, sites};
 use crate::state::Shared;
@@ -18,7 +18,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         route(Action::Look, routes!(list)),
         route(Action::Administer, routes!(add)),
-        route(Action::Administer, routes!(set_limits)),
+        narrow_route(Action::Administer, routes!(set_limits)),
         route(Action::Look, routes!(rings)),
     ]
 }
@@ -61,6 +61,7 @@ async fn set_limits(
     Params(site): Params<SiteName>,
     Json(new): Json<NewSiteLimits>,
 ) -> Result<axum::Json<Site>, Failure> {
+    authorize(&principal, Action::Administer, Resource::Reach { site: Some(&site), ring: None })?;
     Ok(axum::Json(sites::set_limits(&app, &principal, site, new).await?))
 }
 

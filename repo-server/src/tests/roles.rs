@@ -92,6 +92,7 @@ fn example(path: &str) -> String {
 fn body(path: &str) -> Option<Value> {
     match path {
         "/v1/patches/{name}/{version}/approvals" => Some(json!({ "ring": "pilot" })),
+        "/v1/sites/{site}/limits" => Some(json!({})),
         "/v1/enrolment-tokens" => Some(json!({ "kind": "node", "site": "lyon" })),
         _ => None,
     }
