@@ -199,7 +199,6 @@ impl Fleet {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the figure is the point")]
 #[tokio::test]
 async fn mixed_deliveries_end_in_the_one_right_state_for_every_seed() {
     let seeds = if std::env::var_os("SLUICE_TEST_FULL").is_some() { SEEDS_FULL } else { SEEDS };
