@@ -10,6 +10,7 @@ mod test_run;
 mod tidy;
 
 use clap::{Parser, Subcommand};
+use sluice_xtask::cargo;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -27,6 +28,12 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Run the tests of every run, or with --full the figures before a release too
     Test(test_run::TestArguments),
+    /// Change the corpora of the fuzz targets and run what comes of it: cargo xtask fuzz [TARGET...] [--secs N]
+    Fuzz {
+        /// Handed on to the fuzzer; --help lists what it takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Format, lint and tidy: what a change must pass besides the tests
     Check,
     /// Run the simulation: one seed with its log, or many (see cargo xtask sim -- --help)
@@ -35,7 +42,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Check arrows between crates, banned crates, licences, sources and the code map
+    /// Check arrows between crates, banned crates, licences, sources, the code map and the table of attacks
     Tidy,
 }
 
@@ -44,6 +51,10 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test_run::run(&arguments),
+        Command::Fuzz { arguments } => {
+            let mut fuzz = cargo::cargo();
+            cargo::run(fuzz.args(["run", "--quiet", "--package", "sluice-fuzz", "--bin", "fuzz", "--"]).args(arguments))
+        }
         Command::Check => check::run(),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Tidy => tidy::run(),

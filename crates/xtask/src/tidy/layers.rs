@@ -144,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_may_not_hold_a_crate_is_found_with_it() {
+        let graph = Graph::read().unwrap();
+        let mut rules = rules();
+        assert!(rules.never["node"].iter().any(|package| package == "flate2"));
+        rules.never.get_mut("node").unwrap().push("libp2p".into());
+        assert!(check(&graph, &rules).iter().any(|finding| finding == "node links libp2p"));
+    }
+
+    #[test]
     fn the_workspace_as_it_is_has_no_forbidden_arrow() {
         let graph = Graph::read().unwrap();
         assert_eq!(check(&graph, &rules()), Vec::<String>::new());

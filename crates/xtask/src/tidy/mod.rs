@@ -1,9 +1,11 @@
-//! Rules that a compiler does not check: arrows, homes, supply chain, and that the code map tells the truth.
+//! Rules that a compiler does not check: arrows, homes, supply chain, that the code map tells the truth, and that every
+//! attack has its tests.
 
 mod code_map;
 mod graph;
 mod layers;
 mod supply;
+mod threats;
 
 use anyhow::{Result, bail};
 
@@ -15,6 +17,7 @@ pub fn run() -> Result<()> {
     findings.extend(layers::check(&graph, &rules));
     findings.extend(supply::check(&graph, &rules));
     findings.extend(code_map::check(&graph)?);
+    findings.extend(threats::check()?);
     if findings.is_empty() {
         println!(
             "tidy: {} crates of ours, {} foreign ones, nothing to complain about",
