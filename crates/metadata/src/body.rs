@@ -550,9 +550,9 @@ fn read_paths(row: &Members<'_>) -> Result<Paths, MetadataError> {
         return Ok(Paths::HashPrefixes(prefixes.into_iter().map(str::to_ascii_lowercase).collect()));
     }
     let paths = row.texts("paths", PATHS_MAX)?;
-    if row.profile == Profile::Foreign && paths.iter().any(|path| path.contains('[')) {
-        // Some clients read a class of characters here, others a bracket: nobody knows whom the repository means.
-        return Err(row.wrong("paths", "a pattern with '[' means different things to different clients"));
+    if row.profile == Profile::Foreign && paths.iter().any(|path| path.contains('[') || path.contains("**")) {
+        // Some clients read a class of characters here, others a bracket; for some two stars cross a slash.
+        return Err(row.wrong("paths", "a pattern with '[' or '**' means different things to different clients"));
     }
     if row.profile == Profile::Strict && !paths.iter().all(|path| path.is_ascii()) {
         return Err(row.wrong("paths", "not ASCII texts"));

@@ -25,6 +25,12 @@ impl Hashes {
         self.sha256.map(|hash| hash.to_hex()).or_else(|| self.sha512.map(hex::encode))
     }
 
+    /// Whether both name a hash of one kind, and not the same.
+    pub(crate) fn contradict(&self, other: &Self) -> bool {
+        self.sha256.zip(other.sha256).is_some_and(|(one, other)| one != other)
+            || self.sha512.zip(other.sha512).is_some_and(|(one, other)| one != other)
+    }
+
     /// Whether the bytes have every hash that is named. True when none is.
     pub fn is_of(&self, bytes: &[u8]) -> bool {
         self.is_of_hashed(&sha256(bytes), bytes)

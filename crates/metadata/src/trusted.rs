@@ -493,11 +493,11 @@ fn check_expiry(role: &RoleName, header: &Header, now: Option<Timestamp>) -> Res
 }
 
 /// A file's version and hash against the ones known before: never older, never other bytes under one version.
-fn check_forward(role: &RoleName, found: &FileMeta, known: &FileMeta, profile: Profile) -> Result<(), MetadataError> {
+fn check_forward(role: &RoleName, found: &FileMeta, known: &FileMeta) -> Result<(), MetadataError> {
     if found.version < known.version {
         return Err(MetadataError::Rollback { role: role.clone(), found: found.version, trusted: known.version });
     }
-    if found.version == known.version && found.hashes != known.hashes && profile == Profile::Strict {
+    if found.version == known.version && found.hashes.contradict(&known.hashes) {
         return Err(MetadataError::SameVersionOtherBytes { role: role.clone(), version: found.version });
     }
     Ok(())

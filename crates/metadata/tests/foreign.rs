@@ -224,10 +224,12 @@ fn two_delegators_of_one_role_must_be_shown_the_same_file() {
 
 #[test]
 fn a_pattern_that_clients_read_in_two_ways_is_refused() {
-    let roles = vec![delegated("a", "paths", &["a[bc]"], true)];
-    let forge = repository(&[("targets", targets(json!({}), delegations(&["a"], roles))), ("a", leaf("ab"))]);
-    let error = open(&forge, Profile::Foreign).unwrap_err().to_string();
-    assert!(error.contains("different things"), "{error}");
+    for pattern in ["a[bc]", "a/**"] {
+        let roles = vec![delegated("a", "paths", &[pattern], true)];
+        let forge = repository(&[("targets", targets(json!({}), delegations(&["a"], roles))), ("a", leaf("ab"))]);
+        let error = open(&forge, Profile::Foreign).unwrap_err().to_string();
+        assert!(error.contains("different things"), "{error}");
+    }
 }
 
 #[test]

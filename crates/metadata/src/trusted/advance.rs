@@ -95,7 +95,7 @@ impl Trusted {
             if self.profile == Profile::Foreign && body.header.version == held.body.header.version {
                 return Ok(Change::Same);
             }
-            check_timestamp_forward(&body, bytes, held, self.profile)?;
+            check_timestamp_forward(&body, bytes, held)?;
         }
         check_expiry(&role, &body.header, now)?;
         if self.timestamp.as_ref().is_some_and(|held| *held.bytes == *bytes) {
@@ -121,9 +121,13 @@ impl Trusted {
             self.check_floor(name, meta.version)?;
         }
         if let Some(held) = &self.snapshot {
+            // Where no hash says so: two files under one version have two meanings.
+            if held.body.header.version == body.header.version && *held.bytes != *bytes {
+                return Err(MetadataError::SameVersionOtherBytes { role, version: body.header.version });
+            }
             for (name, known) in &held.body.meta {
                 let found = body.meta.get(name).ok_or_else(|| MetadataError::RoleDropped { role: name.clone() })?;
-                check_forward(name, found, known, self.profile)?;
+                check_forward(name, found, known)?;
             }
         }
         check_expiry(&role, &body.header, now)?;
@@ -223,11 +227,13 @@ impl Trusted {
         });
     }
 
-    /// Where a snapshot names no hashes, two delegators of one role may be shown two files of one version. They must be
-    /// one file, so that it does not matter by which path a role below it is reached.
+    /// Where a snapshot names no hashes, two files of one version may be shown: now and before, or to two delegators of
+    /// one role. They must be one file, so that it does not matter when and by which path a role is reached.
     fn check_one_meaning(&self, role: &RoleName, meta: &FileMeta, bytes: &[u8]) -> Result<(), MetadataError> {
-        let mut others = self.delegated.iter().filter(|((_, name), held)| name == role && held.is_as_in(meta));
-        match others.all(|(_, held)| *held.bytes == *bytes) {
+        let delegated = self.delegated.iter().filter(|((_, name), _)| name == role).map(|(_, held)| held);
+        let top = self.targets.iter().filter(|_| *role == RoleName::targets());
+        let mut others = delegated.chain(top).filter(|held| held.body.header.version == meta.version);
+        match others.all(|held| *held.bytes == *bytes) {
             true => Ok(()),
             false => Err(MetadataError::SameVersionOtherBytes { role: role.clone(), version: meta.version }),
         }
@@ -247,7 +253,6 @@ fn check_timestamp_forward(
     body: &TimestampBody,
     bytes: &[u8],
     held: &Held<TimestampBody>,
-    profile: Profile,
 ) -> Result<(), MetadataError> {
     let role = RoleName::timestamp();
     let known = &held.body;
@@ -257,7 +262,7 @@ fn check_timestamp_forward(
     if body.header.version == known.header.version && *held.bytes != *bytes {
         return Err(MetadataError::SameVersionOtherBytes { role, version: body.header.version });
     }
-    check_forward(&RoleName::snapshot(), &body.snapshot, &known.snapshot, profile)?;
+    check_forward(&RoleName::snapshot(), &body.snapshot, &known.snapshot)?;
     if body.issued_at < known.issued_at {
         return Err(MetadataError::IssuedBackwards { found: body.issued_at, trusted: known.issued_at });
     }
