@@ -6,7 +6,7 @@ use expect_test::expect_file;
 use std::path::Path;
 use support::*;
 
-const COMMANDS: [&[&str]; 0] = [
+const COMMANDS: [&[&str]; 48] = [
     &[],
     &["login"],
     &["whoami"],
@@ -53,6 +53,7 @@ const COMMANDS: [&[&str]; 0] = [
     &["audit", "export"],
     &["audit", "verify"],
     &["requests"],
+    &["tuf-client"],
     &["completions"],
 ];
 
