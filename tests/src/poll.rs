@@ -117,8 +117,9 @@ impl SlowDownload {
         Ok(Self { stream, received: received as u64 })
     }
 
-    /// Reads on slowly until the connection ends; the time of the end since `since`, `None` when it goes on for `at_most`.
-    pub fn until_cut(&mut self, since: Instant, at_most: Duration) -> Option<Duration> {
+    /// Reads on, `pause` after each 64 KiB, until the connection ends; the time of the end since `since`, `None` when it goes
+    /// on for `at_most`.
+    pub fn until_cut(&mut self, pause: Duration, since: Instant, at_most: Duration) -> Option<Duration> {
         let mut bytes = [0; 64 << 10];
         while since.elapsed() < at_most {
             match self.stream.read(&mut bytes) {
@@ -127,7 +128,7 @@ impl SlowDownload {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
                 Err(_) => return Some(since.elapsed()),
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(pause);
         }
         None
     }
