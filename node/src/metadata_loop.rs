@@ -16,7 +16,7 @@ use crate::view::{NodeView, ViewHandle, ViewPublisher};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluice_api::gossip::{MetadataBundle, TIMESTAMP_FILE};
-use sluice_api_client::{RefreshError, refresh};
+use sluice_api_client::{RefreshError, Times, refresh};
 use sluice_content_store::ContentStore;
 use sluice_metadata::{Change, MetadataError, Trusted, View};
 use sluice_model::ArtifactId;
@@ -110,7 +110,7 @@ impl MetadataLoop {
     fn begin_walk(&self) -> Walk {
         let (origin, view) = (Arc::clone(&self.origin), self.view.load());
         async move {
-            let now = view.now();
+            let now = Times { trusted: view.now(), system: clock::timestamp() };
             let from = &view.trusted;
             let refreshed = origin.ask(|client| async move { refresh(from, &client, now).await }).await?;
             let said = View::of(&refreshed.trusted)?;

@@ -65,14 +65,32 @@ pub struct Refreshed {
     pub fetched_bytes: u64,
 }
 
+/// What expiry is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The trusted clock.
+    pub trusted: Timestamp,
+    /// The system's clock: what counts once root replaced the timestamp key, because what the old key said of the time,
+    /// which the trusted clock rests on, is void then.
+    pub system: Timestamp,
+}
+
+impl From<Timestamp> for Times {
+    fn from(now: Timestamp) -> Self {
+        Self { trusted: now, system: now }
+    }
+}
+
 /// Walks root -> timestamp -> snapshot -> roles from `source`, verifying each file before the next is asked for.
 ///
 /// Works on a copy: an error leaves `trusted` as it was. Dropping the future loses only what was fetched.
 pub async fn refresh(
     trusted: &Trusted,
     source: &impl MetadataSource,
-    now: Timestamp,
+    times: impl Into<Times>,
 ) -> Result<Refreshed, RefreshError> {
+    let times = times.into();
+    let mut now = times.trusted;
     let mut walk = Walk { next: trusted.clone(), is_newer: false, fetched_bytes: 0 };
     for count in 0.. {
         if count > ROOTS_MAX {
@@ -82,6 +100,9 @@ pub async fn refresh(
         if !walk.take(source, &wanted, now).await? {
             break;
         }
+    }
+    if trusted.issued_at().is_some() && walk.next.issued_at().is_none() {
+        now = times.system;
     }
     let wanted = walk.next.next_timestamp();
     if !walk.take(source, &wanted, now).await? {
