@@ -22,7 +22,7 @@ leaf hash in the Merkle tree whose root every timestamp signs (JSON form).
 Examples:
   sluice audit
   sluice audit --after 1200 --limit 50
-  sluice audit export --output audit.log
+  sluice audit export --to audit.log
   sluice audit verify audit.log --root 1.root.json";
 
 /// Longest root metadata or timestamp file that is read.
@@ -41,11 +41,11 @@ pub struct Audit {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Fetch the whole log with its signed heads, to be verified elsewhere.
-    #[command(after_help = "Example:\n  sluice audit export --output audit.log")]
+    #[command(after_help = "Example:\n  sluice audit export --to audit.log")]
     Export {
         /// Where to write it; the file must not exist.
         #[arg(long, value_name = "FILE")]
-        output: PathBuf,
+        to: PathBuf,
     },
     /// Verify an exported log without any server: every line, and that all of it is what was signed.
     #[command(after_help = VERIFY_HELP)]
@@ -111,7 +111,7 @@ impl Audit {
     ) -> Result<(), Failure> {
         match self.command {
             None => self.list.run(&client()?, output).await,
-            Some(Command::Export { output: file }) => export(&client()?, &file, output).await,
+            Some(Command::Export { to }) => export(&client()?, &to, output).await,
             Some(Command::Verify(verify)) => verify.run(output),
         }
     }
