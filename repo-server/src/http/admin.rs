@@ -1,8 +1,8 @@
 //! Every route of the admin API below `/v1`, each with its action.
 
 use super::{
-    Route, audit, bans, ceremonies, compliance, endpoints, nodes, outcomes, patches, requests, retractions, sites, status,
-    suspensions, tokens, uploads,
+    Route, audit, bans, ceremonies, compliance, endpoints, nodes, outcomes, patches, requests, retractions, sites,
+    status, suspensions, tokens, uploads,
 };
 
 /// All of them; [`super::router`] puts each behind its guard.

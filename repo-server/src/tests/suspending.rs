@@ -32,7 +32,11 @@ async fn a_suspended_patch_is_not_served_until_two_people_lift_it() {
     let lift = json!({ "reason": "it was the kernel" });
     world.post("dave", "/v1/suspensions/1/lift", &lift).await.expect(403, "forbidden", &["approver"]);
     assert_eq!(world.post("bob", "/v1/suspensions/1/lift", &lift).await.status.as_u16(), 202);
-    assert_eq!(world.post("bob", "/v1/suspensions/1/lift", &lift).await.status.as_u16(), 202, "one person, however often");
+    assert_eq!(
+        world.post("bob", "/v1/suspensions/1/lift", &lift).await.status.as_u16(),
+        202,
+        "one person, however often"
+    );
     world.fetch(&bad, &[]).await.expect(423, "suspended", &[]);
     assert_eq!(world.post("carol", "/v1/suspensions/1/lift", &lift).await.status.as_u16(), 200);
     world.fetch(&bad, &[]).await.expect_ok();
@@ -49,7 +53,11 @@ async fn the_kill_switch_stops_everything_and_a_site_must_exist() {
     world.approve("bob", "demo/1", "production").await.expect_ok();
     let url = format!("/content/sha256/{}", sha256(&deb));
     let ask = |scope: serde_json::Value| json!({ "subject": "everything", "scope": scope, "reason": "under attack" });
-    world.post("bob", "/v1/suspensions", &ask(json!({ "site": "nowhere" }))).await.expect(404, "not-found", &["nowhere"]);
+    world.post("bob", "/v1/suspensions", &ask(json!({ "site": "nowhere" }))).await.expect(
+        404,
+        "not-found",
+        &["nowhere"],
+    );
     world.fetch(&url, &[]).await.expect_ok();
     world.post("bob", "/v1/suspensions", &ask(json!("fleet"))).await.expect_ok();
     world.fetch(&url, &[]).await.expect(423, "suspended", &["under attack"]);

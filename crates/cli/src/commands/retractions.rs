@@ -125,15 +125,16 @@ mod tests {
         };
         let now = Timestamp::from_millis(1_010_000);
         expect![[r#"
-            serial           1
-            patch            openssl/3.0.22-1
-            reason           crashes at boot
-            by               rita, 10 s ago (1970-01-01T00:16:40.000Z)
-            sha256           0101010101010101010101010101010101010101010101010101010101010101
-            nodes fenced     1 of 2, the last after 640 ms
-            nodes waiting    03030303; they serve nothing after their lease ends, in 119 min
-            still installed  -
-            rolled back      04040404
+            serial                 1
+            patch                  openssl/3.0.22-1
+            reason                 crashes at boot
+            by                     rita, 10 s ago (1970-01-01T00:16:40.000Z)
+            sha256                 0101010101010101010101010101010101010101010101010101010101010101
+            nodes fenced           1 of 2, the last after 640 ms
+            nodes waiting          03030303 (0 connected, 1 offline, 0 with an expired lease, 0 never seen)
+            blocked at the latest  1970-01-01T02:16:40.000Z (in 119 min)
+            still installed        -
+            rolled back            04040404
         "#]]
         .assert_eq(&retraction.text(now));
         expect![[r#"
