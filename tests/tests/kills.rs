@@ -22,6 +22,8 @@ const KILLS_IN_A_ROW: u64 = 20;
 /// A kill comes at most so many commits after the start; the last of them is left to chance in microseconds.
 const COMMITS_MAX: u64 = 4;
 const CHANCE_MICROS: u64 = 12_000;
+/// Versions that one run of the writer tells at most: it ends by itself long before.
+const VERSIONS_MAX: usize = 1_000;
 /// The writer starts within this, else it is broken.
 const START_MAX: Duration = Duration::from_secs(20);
 
@@ -59,7 +61,7 @@ fn run_and_kill(kind: &str, file: &Path, chance: &mut Chance) -> u64 {
         .spawn()
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
-    let (versions, arrived) = mpsc::channel();
+    let (versions, arrived) = mpsc::sync_channel(VERSIONS_MAX);
     let reader = std::thread::spawn(move || {
         for line in out.lines().map_while(Result::ok) {
             let _ = versions.send(line.parse::<u64>().unwrap());
