@@ -1,5 +1,5 @@
 //! Every corpus file, and some thousand changes of them, in every run. proves: attacks 17, 18, 23, 28.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests; a run is timed")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests")]
 
 use sluice_fuzz::{ALL, Fuzzer, Target, corpus};
 use std::time::{Duration, Instant};

@@ -206,13 +206,8 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
         poke: report,
         retry_max: Duration::from_millis(settings.origin.report_retry_ms_max),
     };
-    let (witness_loop, log_alarm) = WitnessLoop::new(
-        Arc::clone(&origin),
-        store.clone(),
-        view.clone(),
-        Arc::clone(&tell),
-        &metrics,
-    );
+    let (witness_loop, log_alarm) =
+        WitnessLoop::new(Arc::clone(&origin), store.clone(), view.clone(), Arc::clone(&tell), &metrics);
     let status_loop = StatusLoop {
         origin: Arc::clone(&origin),
         counters,

@@ -1,5 +1,6 @@
 //! Tests of whole programs: real processes, real sockets, real dpkg, foreign clients. This library is what they share.
 #![allow(clippy::print_stdout, reason = "tests talk on the terminal")]
+#![allow(clippy::disallowed_methods, reason = "tests measure time")]
 
 pub mod foreign;
 

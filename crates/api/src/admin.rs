@@ -32,7 +32,8 @@
 use crate::device::{BannedPeer, DeviceKind};
 use serde::{Deserialize, Serialize};
 use sluice_model::{
-    ArtifactId, ByteRate, Cve, EndpointId, MemberAddresses, MemberKey, Network, PatchName, PatchRef, PatchVersion, PersonName, PersonRole, RingName, Severity, Sha256, SiteName, SuspensionScope, SuspensionSubject, Timestamp,
+    ArtifactId, ByteRate, Cve, EndpointId, MemberAddresses, MemberKey, Network, PatchName, PatchRef, PatchVersion,
+    PersonName, PersonRole, RingName, Severity, Sha256, SiteName, SuspensionScope, SuspensionSubject, Timestamp,
 };
 use std::collections::BTreeSet;
 use utoipa::ToSchema;

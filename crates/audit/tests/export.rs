@@ -1,4 +1,5 @@
 //! An exported log, and every small lie about it.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use sluice_audit::{
     Act, Anchor, Checker, Entry, Event, Fault, NodeAt, SignedFile, Verdict, What, append, begin_line, head_line,

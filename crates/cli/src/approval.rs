@@ -45,7 +45,8 @@ pub fn judge(proposal: &DraftFile, ground: &Ground<'_>) -> Result<Vec<String>, V
         reasons.push(format!("it is version {} of {}, and version {version} is next", plan.version, plan.role));
     }
     if plan.expires <= ground.now || plan.expires.since(ground.now) > VALID_MAX {
-        reasons.push(format!("it is valid until {}, not for the coming 90 days at most", plan.expires.to_seconds_text()));
+        reasons
+            .push(format!("it is valid until {}, not for the coming 90 days at most", plan.expires.to_seconds_text()));
     }
     let nothing = BTreeMap::new();
     let before = ground.live.map_or(&nothing, |live| &live.entries);
@@ -91,10 +92,17 @@ fn check_added(
         reasons.push(format!("it adds {name}, whose content was retracted"));
     }
     let place = |idx: u32| {
-        plan.entries.values().filter_map(patch_of).any(|other| other.patch_ref() == patch.patch_ref() && other.set.index == idx)
+        plan.entries
+            .values()
+            .filter_map(patch_of)
+            .any(|other| other.patch_ref() == patch.patch_ref() && other.set.index == idx)
     };
     if !(0..patch.set.count).all(place) {
-        reasons.push(format!("it adds a part of {} only: some of its {} files are missing", patch.patch_ref(), patch.set.count));
+        reasons.push(format!(
+            "it adds a part of {} only: some of its {} files are missing",
+            patch.patch_ref(),
+            patch.set.count
+        ));
     }
     let Some(measured) = ground.artifacts.iter().find(|measured| measured.cut.sha256 == row.sha256) else {
         reasons.push(format!(

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use support::*;
 
-const WHOAMI: &str = r#"{"person":"bob","roles":["approver","retractor"],"repository":"demo","profile":"dev"}"#;
+const WHOAMI: &str = r#"{"person":"bob","roles":["approver","retractor"],"scope":"everywhere","token":"aa","expires_at":0,
+"repository":"demo","profile":"dev"}"#;
 
 fn problem(status: u16, kind: &str, detail: &str) -> Answer {
     let body =
@@ -32,13 +33,16 @@ fn login_stores_a_tried_token_for_its_owner_only_and_later_commands_use_it() {
     assert_eq!(login.code, 0, "{}", login.err);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let who = said(sluice(home.path()).arg("whoami"), "");
+    // How long ago is another answer every day.
+    let (token, rest): (Vec<&str>, Vec<&str>) = who.out.lines().partition(|line| line.starts_with("token"));
+    assert!(token.len() == 1 && token[0].contains("aa, expires"), "{}", who.out);
     expect![[r#"
         person      bob
         roles       approver,retractor
+        scope       everywhere
         repository  demo
-        profile     dev
-    "#]]
-    .assert_eq(&who.out);
+        profile     dev"#]]
+    .assert_eq(&rest.join("\n"));
 
     let token_file = home.path().join("token");
     std::fs::write(&token_file, "slp1-aa-bb\n").unwrap();

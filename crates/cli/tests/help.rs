@@ -71,7 +71,8 @@ fn the_help_of_every_command_is_as_reviewed() {
 #[test]
 fn every_command_that_does_something_has_an_example() {
     for command in COMMANDS {
-        let is_group = ["key", "root", "targets", "retractions", "site", "ring", "token"].iter().any(|group| command == [*group]);
+        let is_group =
+            ["key", "root", "targets", "retractions", "site", "ring", "token"].iter().any(|group| command == [*group]);
         let said = said(sluice(Path::new("/nonexistent")).args(command).arg("--help"), "");
         assert!(is_group || said.out.contains("Example"), "{command:?}");
     }

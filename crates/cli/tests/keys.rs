@@ -1,4 +1,5 @@
 //! Keys that people hold, as the real program makes them and as OpenSSL reads them.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod support;
 
@@ -11,7 +12,10 @@ use support::*;
 /// Runs `sluice` with a passphrase on descriptor 3: a shell opens it, as an administrator's would.
 fn with_passphrase(passphrase: &Path, arguments: &[&str]) -> Said {
     let mut shell = Command::new("bash");
-    shell.args(["-c", "exec \"$0\" \"${@:2}\" 3< \"$1\"", env!("CARGO_BIN_EXE_sluice")]).arg(passphrase).args(arguments);
+    shell
+        .args(["-c", "exec \"$0\" \"${@:2}\" 3< \"$1\"", env!("CARGO_BIN_EXE_sluice")])
+        .arg(passphrase)
+        .args(arguments);
     said(&mut shell, "")
 }
 
@@ -33,7 +37,8 @@ fn openssl_reads_the_encrypted_key_and_finds_the_same_public_part() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     std::fs::write(path("pass"), "correct horse\n").unwrap();
-    let made = with_passphrase(Path::new(&path("pass")), &["key", "new", "--out", &path("ann.key"), "--passphrase-fd", "3"]);
+    let made =
+        with_passphrase(Path::new(&path("pass")), &["key", "new", "--out", &path("ann.key"), "--passphrase-fd", "3"]);
     assert_eq!(made.code, 0, "{made:?}");
     let mode = std::fs::metadata(path("ann.key")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

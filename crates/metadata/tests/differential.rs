@@ -1,6 +1,6 @@
 //! Two verifiers over one mutated repository: what ours accepts, sigstore-tuf accepts too, and both say the same of every
 //! target. 2,000 cases every run, 100,000 with `SLUICE_TEST_FULL=1`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 #[path = "differential/mutate.rs"]
 mod mutate;

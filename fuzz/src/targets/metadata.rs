@@ -17,10 +17,7 @@ pub fn raw(input: &[u8]) -> String {
         Err(error) => shape(error),
     };
     let foreign = Trusted::new(input, Profile::Foreign).map_or_else(shape, |_| "a foreign root".into());
-    let file = match shape_of_type(input) {
-        Some(role) => role,
-        None => "timestamp",
-    };
+    let file = shape_of_type(input).unwrap_or("timestamp");
     let fresh = give(repository, &repository.fresh, file, input);
     let current = give(repository, &repository.trusted, file, input);
     [said, foreign, fresh, current].join("|")

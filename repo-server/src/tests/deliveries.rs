@@ -84,8 +84,8 @@ async fn run(seed: u64, deliveries: usize, fault: Fault) -> Run {
         fleet.send_again(&mut rng, machine).await;
     }
     if fault == Fault::Forgotten {
-        let honest = plan.machines.iter().find(|machine| machine.fate == Fate::Honest).unwrap();
-        fleet.world.app.compliance.forget(honest.id()).await.unwrap();
+        let known = plan.machines.iter().find(|machine| fleet.delivered.contains_key(&machine.id())).unwrap();
+        fleet.world.app.compliance.forget(known.id()).await.unwrap();
     }
     Run { digest: fleet.check(seed, &plan).await, deliveries: fleet.deliveries }
 }

@@ -99,6 +99,29 @@ fn chunks(row: &ReleasedArtifact, first: u32, count: u32) -> Ask {
     Ask::Chunks { artifact: row.custom.blake3, first, count, window_ms: 0, insists: false }
 }
 
+fn insisting(row: &ReleasedArtifact, first: u32, count: u32) -> Ask {
+    Ask::Chunks { artifact: row.custom.blake3, first, count, window_ms: 0, insists: true }
+}
+
+#[tokio::test]
+async fn the_second_node_of_a_site_is_told_which_one_has_the_chunk_and_served_when_it_insists() {
+    let listening = Listening::new().await;
+    listening.world.add_site("lyon", "10.1.0.0/16").await.expect_ok();
+    let (first, second) = (listening.node(1).await, listening.node(2).await);
+    let (_, row) = listening.release(100_000).await;
+    let mut clients = [listening.client(&first).await, listening.client(&second).await];
+    assert!(matches!(clients[0].ask(1, chunks(&row, 0, 1)).await, ExchangeEvent::Chunk { .. }));
+    match clients[1].ask(1, chunks(&row, 0, 1)).await {
+        ExchangeEvent::Elsewhere { index: 0, member, .. } => assert_eq!(member, first.public()),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(clients[1].ask(2, insisting(&row, 0, 1)).await, ExchangeEvent::Chunk { .. }));
+    let [gone, mut second] = clients;
+    // It holds the claim now, so the first would be sent to it; gone, it holds nothing back.
+    drop(gone);
+    assert!(matches!(second.ask(3, chunks(&row, 0, 1)).await, ExchangeEvent::Chunk { .. }));
+}
+
 #[tokio::test]
 async fn a_node_gets_the_verified_chunks_of_a_release_with_signed_trailers_and_all_is_counted() {
     let listening = Listening::new().await;
@@ -185,7 +208,7 @@ async fn the_cap_of_a_site_holds_over_all_its_nodes_and_changes_while_they_fetch
     for node in &nodes {
         let mut client = listening.client(node).await;
         let count = client.manifest(&row).await.chunk_count();
-        client.client.request(Request { id: 2, ask: chunks(&row, 0, count) }).await.unwrap();
+        client.client.request(Request { id: 2, ask: insisting(&row, 0, count) }).await.unwrap();
         clients.push((client, count));
     }
     for (client, count) in &mut clients {
@@ -208,7 +231,7 @@ async fn the_cap_of_a_site_holds_over_all_its_nodes_and_changes_while_they_fetch
     listening.world.follow_limits();
     let began = crate::clock::now();
     let (client, count) = &mut clients[0];
-    client.client.request(Request { id: 3, ask: chunks(&row, 0, *count) }).await.unwrap();
+    client.client.request(Request { id: 3, ask: insisting(&row, 0, *count) }).await.unwrap();
     for _ in 0..*count {
         assert!(matches!(client.next().await, ExchangeEvent::Chunk { .. }));
     }

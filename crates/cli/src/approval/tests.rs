@@ -73,16 +73,27 @@ fn what_changes_more_than_it_shows_is_refused_with_the_reason() {
         let reasons = judged(&live, &changed.to_draft().unwrap(), &artifacts, &[]).unwrap_err();
         assert!(reasons.iter().any(|reason| reason.contains(word)), "{word}: {reasons:?}");
     };
-    let set = |(name, entry): (TargetName, TargetEntry)| move |plan: &mut ReleasePlan| {
-        plan.entries.insert(name.clone(), entry.clone());
+    let set = |(name, entry): (TargetName, TargetEntry)| {
+        move |plan: &mut ReleasePlan| {
+            plan.entries.insert(name.clone(), entry.clone());
+        }
     };
     refused(&set(row("a.deb", b"swapped", (0, 1), honest)), "stand for something else");
-    refused(&set(row("a.deb", b"known", (0, 1), |custom| custom["patch"]["approved_serial"] = 99.into())), "something else");
+    refused(
+        &set(row("a.deb", b"known", (0, 1), |custom| custom["patch"]["approved_serial"] = 99.into())),
+        "something else",
+    );
     refused(&set(row("c.deb", b"smuggled", (0, 1), honest)), "none of your files is c.deb");
     refused(&set(row("b.deb", b"new", (0, 1), |custom| custom["note"] = "hidden".into())), "cannot show wholly");
     refused(&set(row("b.deb", b"new", (0, 1), |custom| custom["patch"]["x"] = 1.into())), "cannot show wholly");
-    refused(&set(row("b.deb", b"new", (0, 1), |custom| custom["patch"]["blake3"] = "11".repeat(32).into())), "another length");
-    refused(&set(row("b.deb", b"new", (0, 1), |custom| custom["patch"]["manifest"]["length"] = 1.into())), "another length");
+    refused(
+        &set(row("b.deb", b"new", (0, 1), |custom| custom["patch"]["blake3"] = "11".repeat(32).into())),
+        "another length",
+    );
+    refused(
+        &set(row("b.deb", b"new", (0, 1), |custom| custom["patch"]["manifest"]["length"] = 1.into())),
+        "another length",
+    );
     refused(&set(row("b.deb", b"new", (0, 2), honest)), "some of its 2 files are missing");
     refused(&|plan| plan.version = 6, "version 5 is next");
     refused(&|plan| plan.role = "rel-pilot".parse().unwrap(), "is next");

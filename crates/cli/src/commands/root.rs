@@ -177,7 +177,8 @@ impl Draft {
         let draft = after.to_draft();
         let mut files = vec![file_in_force(&trusted, &format!("{}.root.json", before.version))?];
         files.push((draft.file_name(), draft.to_bytes()));
-        let mut next = vec![format!("holders of root, old and new: sluice root sign {}", self.path(&draft.file_name()))];
+        let mut next =
+            vec![format!("holders of root, old and new: sluice root sign {}", self.path(&draft.file_name()))];
         let mut publish = vec![self.path(&draft.file_name())];
         let live = file_in_force(&trusted, &format!("{}.targets.json", targets.version))?;
         let live_draft = sluice_metadata::DraftFile::read_named(&live.0, &live.1)
@@ -241,7 +242,9 @@ pub fn drop_keys(
         let count = terms.keys.len();
         terms.keys.retain(|id, _| names.get(id) != Some(dropped) && !id.as_str().starts_with(dropped.as_str()));
         if terms.keys.len() == count {
-            return Err(Failure::Usage(format!("{role} has no key of {dropped}; `sluice root show` names its holders")));
+            return Err(Failure::Usage(format!(
+                "{role} has no key of {dropped}; `sluice root show` names its holders"
+            )));
         }
     }
     Ok(())

@@ -259,18 +259,15 @@ fn row_of<'a>(plan: &'a mut TargetsPlan, role: &RoleName) -> Result<&'a mut Dele
 }
 
 /// The next version of a release role that would not verify any more and that the server cannot sign alone.
-fn release_draft(
-    row: &DelegationPlan,
-    trusted: &Trusted,
-    state: &CeremonyState,
-) -> Result<Option<DraftFile>, Failure> {
+fn release_draft(row: &DelegationPlan, trusted: &Trusted, state: &CeremonyState) -> Result<Option<DraftFile>, Failure> {
     let own = own_keys(&row.role, state)?;
     let held = row.terms.keys.values().filter(|key| own.contains(key)).count();
     if held >= row.terms.threshold as usize {
         return Ok(None);
     }
     let unreadable = |error: String| Failure::NotSigned(error);
-    let version = trusted.versions().into_iter().find(|(name, _)| name == row.role.as_str()).map(|(_, version)| version);
+    let version =
+        trusted.versions().into_iter().find(|(name, _)| name == row.role.as_str()).map(|(_, version)| version);
     let plan = match version {
         None => ReleasePlan::first(row.role.clone(), clock::now()),
         Some(version) => {
