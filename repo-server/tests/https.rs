@@ -1,4 +1,5 @@
 //! HTTPS with certificates of the internal CA, as curl meets it: a foreign client with its own TLS.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! SIGKILL at random points of metadata and tombstone writes: the store is before or after, never between, never older.
 //! proves: P9, attack 14.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use sluice_metadata::{Profile, RoleName, Trusted, View, Writer};
 use sluice_model::Timestamp;

@@ -1,6 +1,6 @@
 //! A node that is cut off serves until its lease ends and never once after it, whatever its clock says; from a retracted
 //! version the endpoints of a site go back in the outage, without the WAN. proves: F3, F7, F9, P4, P8, P13, attack 24.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests measure time")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "tests measure time")]
 
 use sluice_api_client::{ContentRequest, DeviceClient, Timeouts};
 use sluice_identity::DeviceKey;

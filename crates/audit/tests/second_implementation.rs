@@ -114,7 +114,7 @@ fn every_root_and_proof_up_to_seventy_leaves_is_that_of_the_rfc() {
         for at in 0..to {
             let path = inclusion_proof(at as u64, to as u64, |at| nodes.read(at)).unwrap();
             assert_eq!(path, ours(&rfc::path(at, &leaves[..to])), "{at} of {to}");
-            verify_inclusion(&leaf_hash(leaf), at as u64, &head, &path).unwrap();
+            verify_inclusion(&leaf_hash(&leaves[at]), at as u64, &head, &path).unwrap();
         }
         for from in 1..=to {
             let proof = consistency_proof(from as u64, to as u64, |at| nodes.read(at)).unwrap();
@@ -144,7 +144,7 @@ fn another_library_believes_our_proofs_and_we_believe_its() {
         for (at, leaf) in leaves.iter().enumerate().take(count + 1) {
             let proof = theirs.prove_inclusion(at);
             let hashes: Vec<[u8; 32]> = proof.as_bytes().chunks(32).map(|hash| hash.try_into().unwrap()).collect();
-            verify_inclusion(&leaf_hash(&leaves[at]), at as u64, &head, &ours(&hashes)).unwrap();
+            verify_inclusion(&leaf_hash(leaf), at as u64, &head, &ours(&hashes)).unwrap();
         }
         for (from, before) in roots.iter().enumerate() {
             let from = from as u64 + 1;

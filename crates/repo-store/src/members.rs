@@ -179,7 +179,7 @@ mod tests {
         store
             .read(|tx| {
                 assert_eq!(super::node(tx, &key)?, Some(node));
-                assert_eq!(endpoints(tx)?, [endpoint.clone()]);
+                assert_eq!(endpoints(tx)?, std::slice::from_ref(&endpoint));
                 assert_eq!(words(tx)?, [word]);
                 assert_eq!((epoch(tx, &endpoint.id)?, epoch(tx, &EndpointId::from_bytes([5; 32]))?), (3, 1));
                 Ok::<_, StoreError>(())

@@ -20,7 +20,7 @@ fn report(number: u64) -> NewReport {
     };
     NewReport {
         endpoint: EndpointId::from_bytes([(number / 1_000_000) as u8; 32]),
-        is_urgent: number % 7 == 0,
+        is_urgent: number.is_multiple_of(7),
         envelope,
     }
 }

@@ -145,7 +145,7 @@ pub async fn list(app: &App) -> Result<BanList, Failure> {
         last_at: record.last_at,
         last_reason: record.last_reason,
     });
-    let rows = records.into_iter().filter_map(|record| to_api(record, &nodes, &name));
+    let rows = records.into_iter().filter_map(|record| to_api(record, &nodes, name));
     Ok(BanList { bans: rows.collect(), false_evidence: false_evidence.collect() })
 }
 

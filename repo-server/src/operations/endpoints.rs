@@ -19,7 +19,7 @@ const QUARANTINED_MAX: usize = 100;
 
 /// Every endpoint, by site, name and id; revoked ones last.
 pub async fn list(app: &App) -> Result<Vec<Endpoint>, Failure> {
-    let mut records = app.store.look(|tx| known(tx)).await?;
+    let mut records = app.store.look(known).await?;
     let reported = compliance::read(app, Reported::of).await?;
     let (now, silence_max) = (clock::timestamp(), compliance::silence_max(app));
     records.sort_by(|(a, _), (b, _)| (a.state, &a.site, &a.name, a.id).cmp(&(b.state, &b.site, &b.name, b.id)));
@@ -88,7 +88,7 @@ pub async fn quarantined(
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let records = app.store.look(|tx| known(tx)).await?;
+    let records = app.store.look(known).await?;
     let records: BTreeMap<(EndpointId, u32), EndpointRecord> =
         records.into_iter().map(|(record, epoch)| ((record.id, epoch), record)).collect();
     let row = |one: &Quarantine| {

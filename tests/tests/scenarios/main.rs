@@ -1,6 +1,11 @@
 //! The scenario table: what our node, our agent, python-tuf and tuf-js do with a repository that is rotated, attacked or
 //! broken, read directly and through our node. proves: A3, F1, F2, P4, P5, attacks 1, 2, 3, 7, 8, 9, 10, 15, 20.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests; metadata is signed at the time it is")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests; metadata is signed at the time it is"
+)]
 
 mod attacks;
 mod forge;

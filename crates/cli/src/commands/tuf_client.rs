@@ -156,9 +156,11 @@ impl TufClient {
     pub async fn run(self) -> Result<(), Failure> {
         let now = self.now.unwrap_or_else(clock::now);
         let store = Store::at(&self.metadata_dir);
-        Ok(match &self.action {
+        match &self.action {
             Action::Init { root } => init(&store, root)?,
-            Action::Refresh => drop(self.refreshed("refresh", store, now).await?),
+            Action::Refresh => {
+                self.refreshed("refresh", store, now).await?;
+            }
             Action::Download => {
                 let base = need("download", "--target-base-url", self.target_base_url.as_deref())?;
                 let dir = need("download", "--target-dir", self.target_dir.as_deref())?;
@@ -169,7 +171,8 @@ impl TufClient {
                     downloads.fetch(&mut session, name).await?;
                 }
             }
-        })
+        }
+        Ok(())
     }
 
     async fn refreshed(&self, verb: &'static str, store: Store, now: Timestamp) -> Result<refresh::Session, TufError> {
