@@ -1,92 +1,102 @@
 //! Measures Sluice against what it must not lose to, control and product alternating in one run.
 //!
-//! A run is a process of its own, so that its CPU seconds and its peak memory are those of one transfer, both sides
-//! together. Figures are ratios; when the control itself varies too much the machine was noisy, and only CPU is judged.
+//! Figures are ratios; when the control itself varies too much the machine was noisy, and only CPU is judged. `goals`
+//! says what is measured where; `harness` is what a bench is written with.
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 mod control;
 mod data;
+mod g1;
+mod g11;
+mod g3;
+mod g6;
+mod g8;
+mod goals;
+mod harness;
+mod latency;
 mod measure;
+mod peers;
 mod product;
+mod relay;
 mod report;
+mod site;
+mod stream;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, Subcommand};
 use data::Data;
-use measure::Measured;
-use report::{Pair, Report};
+use harness::Options;
+use sluice_model::ByteRate;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+
+/// Control and product alternate at least so often.
+const PAIRS_MIN: usize = 5;
 
 #[derive(Parser)]
 #[command(name = "sluice-bench", about = "Measures Sluice against what it must not lose to", version)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Print the goals that can be measured, and stop.
+    /// Goals to measure (g1, g6); without any, all that can be measured
+    ids: Vec<String>,
+    /// Print the goals and what can be measured, and stop
     #[arg(long)]
     list: bool,
+    /// Pairs of control and product; one more warms up and does not count
+    #[arg(long, default_value_t = PAIRS_MIN)]
+    pairs: usize,
+    /// Size of what is moved in MiB, where a bench leaves a choice
+    #[arg(long)]
+    mib: Option<u64>,
+    /// Slow the product to this rate, to see that the bench says so
+    #[arg(long, env = "SLUICE_BENCH_SLOW")]
+    slow: Option<ByteRate>,
+    /// Folder for the data, on a disk file system (a tmpfs page costs more than TLS)
+    #[arg(long, default_value = "target/bench-data")]
+    dir: PathBuf,
+    /// Where the figures go as JSON, and the table of all that is there
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// Exit 1 when a goal is missed
+    #[arg(long)]
+    enforce: bool,
     #[command(subcommand)]
-    bench: Option<Bench>,
+    inner: Option<Inner>,
 }
 
 #[derive(Subcommand)]
-enum Bench {
-    /// G1 and G2: node to node, verified and written, against plain TCP with sendfile, BLAKE3 and pwrite.
-    #[command(visible_alias = "g2")]
-    G1(G1),
-    /// One run in this process: what G1 starts.
+enum Inner {
+    /// One run in this process: what a bench starts.
     #[command(hide = true)]
-    Run(Run),
+    Side(Side),
+    /// One end of a plain TCP connection.
+    #[command(hide = true)]
+    Stream { end: String, address: SocketAddr, bytes: u64 },
 }
 
 #[derive(clap::Args)]
-struct G1 {
-    /// Size of the artifact in MiB.
-    #[arg(long, default_value_t = 1024)]
-    mib: u64,
-    /// Pairs of control and product; the first pair warms up and is not counted.
-    #[arg(long, default_value_t = 5)]
-    pairs: usize,
-    /// Connections of the product (a busy pair of nodes uses two); the control always uses one.
-    #[arg(long, default_value_t = 2)]
-    connections: usize,
-    /// What carries the product's frames: tcp or quic.
-    #[arg(long, default_value = "tcp")]
-    carrier: String,
-    /// Slows the product to this rate, to see that it can lose.
-    #[arg(long)]
-    slow: Option<String>,
-    /// Folder for the data, on a disk file system (a tmpfs page costs more than TLS).
-    #[arg(long, default_value = "target/bench-data")]
-    dir: PathBuf,
-    /// Where the figures go as JSON.
-    #[arg(long, default_value = "target/bench/g1.json")]
-    json: PathBuf,
-    /// Exit 1 when a goal is missed.
-    #[arg(long)]
-    enforce: bool,
-}
-
-#[derive(clap::Args)]
-struct Run {
+struct Side {
     /// control or product
     side: String,
     dir: PathBuf,
+    #[arg(default_value_t = 1)]
     connections: usize,
+    #[arg(default_value = "tcp")]
     carrier: String,
-    slow: Option<String>,
+    slow: Option<ByteRate>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.bench {
-        _ if arguments.list => {
-            println!("g1  throughput, node to node, verified and written: >= {:.2} x control", report::G1_RATIO_MIN);
-            println!("g2  CPU of both sides for g1: <= {:.2} x control", report::G2_RATIO_MAX);
+    let done = match &arguments.inner {
+        Some(Inner::Side(options)) => side(options).map(|()| true),
+        Some(Inner::Stream { end, address, bytes }) => stream_end(end, *address, *bytes).map(|()| true),
+        None if arguments.list => {
+            list();
             Ok(true)
         }
-        Some(Bench::G1(options)) => g1(&options),
-        Some(Bench::Run(options)) => run(&options).map(|()| true),
-        None => Err(anyhow::anyhow!("name a bench, or --list")),
+        None => run(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -98,57 +108,72 @@ fn main() -> ExitCode {
     }
 }
 
-fn g1(options: &G1) -> anyhow::Result<bool> {
-    ensure!(options.pairs > 0 && options.mib > 0 && options.connections > 0, "counts start at 1");
-    std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot create {}", options.dir.display()))?;
-    let folder = tempfile::tempdir_in(&options.dir).context("cannot create a folder for the data")?;
-    println!("preparing {} MiB in {}", options.mib, folder.path().display());
-    Data::create(folder.path(), options.mib << 20)?;
-    let mut pairs = Vec::new();
-    for number in 0..=options.pairs {
-        let control = measure(folder.path(), options, "control")?;
-        let product = measure(folder.path(), options, "product")?;
-        let pair = Pair { control, product };
-        println!("{:>7}  {pair}", if number == 0 { "warm-up".to_owned() } else { format!("pair {number}") });
-        if number > 0 {
-            pairs.push(pair);
+fn list() {
+    for goal in goals::GOALS {
+        let measured = match goal.bench {
+            Some((bench, _)) if bench == goal.id => String::new(),
+            Some((bench, _)) => format!(" (measured with {bench})"),
+            None => " (not measured yet)".to_owned(),
+        };
+        println!("{:<4} {}{measured}", goal.id.to_uppercase(), goal.claim);
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    ensure!(arguments.pairs > 0 && arguments.mib != Some(0), "counts start at 1");
+    let benches = goals::benches(&arguments.ids)?;
+    let own = std::env::current_exe()?;
+    let options = Options {
+        pairs: arguments.pairs,
+        mib: arguments.mib,
+        slow: arguments.slow,
+        dir: std::path::absolute(&arguments.dir)?,
+        programs: own.parent().map(Path::to_owned).context("this program lies in no folder")?,
+    };
+    if options.pairs < PAIRS_MIN {
+        println!("fewer than {PAIRS_MIN} pairs: a look, no measurement");
+    }
+    let (mut all_hold, mut failed) = (true, Vec::new());
+    for (name, bench) in benches {
+        println!("\n{}", name.to_uppercase());
+        match bench(&options) {
+            Ok(outcome) => {
+                print!("{outcome}");
+                outcome.keep(&arguments.out)?;
+                all_hold &= outcome.holds();
+            }
+            // The other goals are measured nevertheless.
+            Err(error) => {
+                println!("{name} failed: {error:#}");
+                failed.push(name);
+            }
         }
     }
-    let report = Report::of(options.mib, pairs);
-    println!("{report}");
-    if let Some(parent) = options.json.parent() {
-        std::fs::create_dir_all(parent)?;
+    println!("\nfigures and table: {}", arguments.out.display());
+    if !failed.is_empty() {
+        bail!("these benches did not run to their end: {}", failed.join(", "));
     }
-    std::fs::write(&options.json, serde_json::to_vec_pretty(&report)?)
-        .with_context(|| format!("cannot write {}", options.json.display()))?;
-    Ok(report.holds() || !options.enforce)
+    Ok(all_hold || !arguments.enforce)
 }
 
-/// One run in a process of its own.
-fn measure(folder: &Path, options: &G1, side: &str) -> anyhow::Result<Measured> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("run").arg(side).arg(folder).arg(options.connections.to_string()).arg(&options.carrier);
-    if let Some(slow) = &options.slow {
-        command.arg(slow);
-    }
-    let output = command.output().context("cannot start a run")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        bail!("the {side} failed: {text}{}", String::from_utf8_lossy(&output.stderr));
-    }
-    serde_json::from_str(&text).with_context(|| format!("the {side} said {text:?}"))
-}
-
-fn run(options: &Run) -> anyhow::Result<()> {
+fn side(options: &Side) -> anyhow::Result<()> {
     let data = Data::open(&options.dir)?;
     let measured = match options.side.as_str() {
         "control" => control::transfer(&data)?,
-        "product" => {
-            let slow = options.slow.as_deref().map(str::parse).transpose()?;
-            product::transfer(data, options.connections, options.carrier.parse()?, slow)?
-        }
+        "product" => product::transfer(data, options.connections, options.carrier.parse()?, options.slow)?,
         other => bail!("no side {other}"),
     };
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
+}
+
+fn stream_end(end: &str, address: SocketAddr, bytes: u64) -> anyhow::Result<()> {
+    match end {
+        "send" => stream::send(address, bytes),
+        "receive" => {
+            println!("{}", serde_json::to_string(&stream::receive(address, bytes)?)?);
+            Ok(())
+        }
+        other => bail!("no end {other}"),
+    }
 }

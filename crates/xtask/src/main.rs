@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks on the terminal")]
 #![allow(clippy::disallowed_methods, reason = "it measures how long real processes take")]
 
+mod bench;
 mod check;
 mod demo;
 mod setup;
@@ -42,6 +43,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure the goals against their controls: cargo xtask bench [--list] [GOAL...] (see cargo xtask bench -- --help)
+    Bench {
+        /// Goal ids and options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check arrows between crates, banned crates, licences, sources, the code map and the table of attacks
     Tidy,
 }
@@ -57,6 +64,7 @@ fn main() -> ExitCode {
         }
         Command::Check => check::run(),
         Command::Sim { arguments } => sim::run(&arguments),
+        Command::Bench { arguments } => bench::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -19,8 +19,8 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("npm", "npm"),
 ];
 
-/// python-tuf, the foreign client that reads our metadata.
-const PYTHON_PACKAGES: &[&str] = &["tuf==7.0.1"];
+/// python-tuf, the foreign client that reads our metadata, and libtorrent, which the benches compare us with.
+const PYTHON_PACKAGES: &[&str] = &["tuf==7.0.1", "libtorrent==2.1.1"];
 
 /// tuf-js, the second foreign client: version 3 is the newest for the Node.js 18 of Debian 12.
 const NODE_PACKAGES: &[&str] = &["tuf-js@3.1.0"];
@@ -37,7 +37,7 @@ pub fn node_environment() -> PathBuf {
 
 /// Whether both foreign clients are installed.
 pub fn has_foreign_clients() -> bool {
-    has_python_tuf() && has_tuf_js()
+    has_python_packages() && has_tuf_js()
 }
 
 fn has_tuf_js() -> bool {
@@ -49,10 +49,10 @@ fn has_tuf_js() -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-fn has_python_tuf() -> bool {
+fn has_python_packages() -> bool {
     python_environment().join("bin/python").is_file()
         && Command::new(python_environment().join("bin/python"))
-            .args(["-c", "import tuf.ngclient"])
+            .args(["-c", "import tuf.ngclient, libtorrent"])
             .output()
             .is_ok_and(|output| output.status.success())
 }
@@ -88,13 +88,13 @@ pub fn run() -> Result<()> {
         println!("setup: installing {}", missing.join(" "));
         run_apt(&missing)?;
     }
-    install_python_tuf()?;
+    install_python_packages()?;
     install_tuf_js()
 }
 
-fn install_python_tuf() -> Result<()> {
-    if has_python_tuf() {
-        println!("setup: python-tuf is installed");
+fn install_python_packages() -> Result<()> {
+    if has_python_packages() {
+        println!("setup: python-tuf and libtorrent are installed");
         return Ok(());
     }
     println!("setup: installing {} below {}", PYTHON_PACKAGES.join(" "), python_environment().display());

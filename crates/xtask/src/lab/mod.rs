@@ -1,12 +1,16 @@
 //! Folders, processes and commands: what the demo and the tests of whole programs are made of.
 
+pub mod fan_out;
+pub mod network;
 pub mod packages;
 pub mod roots;
 pub mod world;
 
 use anyhow::{Context, Result, anyhow, bail};
+use network::Network;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,6 +52,8 @@ pub struct Lab {
     url: String,
     notes: Vec<String>,
     is_kept: bool,
+    /// Where the programs run when not on loopback. Removed after they have ended.
+    network: Option<Network>,
 }
 
 /// What a command printed, and its exit code.
@@ -62,7 +68,64 @@ impl Lab {
     pub fn new(name: &str, programs: PathBuf) -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self { dir, programs, running: BTreeMap::new(), url: String::new(), notes: Vec::new(), is_kept: false })
+        Ok(Self {
+            dir,
+            programs,
+            running: BTreeMap::new(),
+            url: String::new(),
+            notes: Vec::new(),
+            is_kept: false,
+            network: None,
+        })
+    }
+
+    /// Puts the programs that are started from now on into the namespaces of `network`.
+    pub fn set_network(&mut self, network: Network) {
+        self.network = Some(network);
+    }
+
+    /// The namespaces, when there are any.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// Gives the node `name` a namespace, when there are any.
+    pub fn place(&mut self, name: &str) -> Result<()> {
+        self.network.as_mut().map_or(Ok(()), |network| network.place(name))
+    }
+
+    /// The address at which the program `name` is to listen.
+    pub fn address_of(&self, name: &str) -> String {
+        self.network.as_ref().map_or_else(|| "127.0.0.1".to_owned(), |network| network.address_of(name))
+    }
+
+    /// Any program on the path, where the program `name` runs.
+    pub fn command_at(&self, name: &str, program: impl AsRef<OsStr>) -> Command {
+        let Some(network) = &self.network else { return Command::new(program) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &network.namespace_of(name)]).arg(program);
+        command
+    }
+
+    /// `command` as it is to be run for the program `name`.
+    fn placed(&self, name: &str, command: &Command) -> Command {
+        let mut placed = self.command_at(name, command.get_program());
+        placed.args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => placed.env(key, value),
+                None => placed.env_remove(key),
+            };
+        }
+        if let Some(dir) = command.get_current_dir() {
+            placed.current_dir(dir);
+        }
+        placed
+    }
+
+    /// Runs a command to its end, where the program `name` runs.
+    pub fn said_at(&self, name: &str, command: &Command) -> Result<Said> {
+        said(&mut self.placed(name, command))
     }
 
     pub fn dir(&self) -> &Path {
@@ -109,7 +172,8 @@ impl Lab {
     pub fn start(&mut self, name: &str, data: &Path, command: &mut Command) -> Result<()> {
         let path = self.dir.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&path)?;
-        let child = command
+        let child = self
+            .placed(name, command)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -181,7 +245,7 @@ impl Lab {
         let mut command = self.program("sluice");
         command.env("SLUICE_URL", &self.url).env("SLUICE_TOKEN", &person.token);
         command.args(["-o", "json"]).args(arguments);
-        said(&mut command)
+        self.said_at("sluice", &command)
     }
 
     /// Stops a program in its tracks (SIGSTOP), until [`Lab::resume`].

@@ -94,13 +94,15 @@ impl World {
     pub fn start_repository(&mut self) -> Result<()> {
         let mut serve = self.lab.program("sluice-repo");
         serve.args(["serve", "--data"]).arg(&self.repo).envs(self.repo_environment.clone());
-        let any = || "127.0.0.1:0".to_owned();
-        let at = self.repo_at.clone().unwrap_or(Listening { http: any(), device: any(), overlay: any() });
+        let any = || format!("{}:0", self.lab.address_of("repo"));
+        // Tokens are taken from loopback only, nodes join from elsewhere.
+        let http = || if self.lab.network().is_some() { "0.0.0.0:0".to_owned() } else { any() };
+        let at = self.repo_at.clone().unwrap_or_else(|| Listening { http: http(), device: any(), overlay: any() });
         serve.env("SLUICE_LISTEN_HTTP", at.http).env("SLUICE_LISTEN_DEVICE", at.device);
         serve.env("SLUICE_LISTEN_OVERLAY", at.overlay).env("SLUICE_HTTPS_LISTEN", "127.0.0.1:0");
         self.lab.start("repo", &self.repo, &mut serve)?;
         let listening = self.lab.listening("repo")?;
-        self.lab.set_url(&format!("http://{}", listening.http));
+        self.lab.set_url(&format!("http://{}", listening.http.replace("0.0.0.0", "127.0.0.1")));
         self.repo_at = Some(listening);
         Ok(())
     }
@@ -136,7 +138,8 @@ impl World {
     pub fn add_node(&mut self, name: &str, site: &str) -> Result<()> {
         let token = self.node_token(site)?;
         let data = self.lab.dir().join(name);
-        let joined = said(self.join(&token, &data).args(["--name", name]))?;
+        self.lab.place(name)?;
+        let joined = self.lab.said_at(name, self.join(&token, &data).args(["--name", name]))?;
         ensure!(joined.code == 0, "{name} could not join: {}{}", joined.out, joined.err);
         let listening = self.start_node(name, &data, None)?;
         self.lab.note(format!("{name}: http://{}", listening.http));
@@ -147,7 +150,8 @@ impl World {
     /// The join command, ready to run.
     pub fn join(&self, token: &str, data: &Path) -> Command {
         let mut join = self.lab.program("sluice-node");
-        join.args(["join", "--repository", self.lab.url(), "--token", token, "--data"]).arg(data);
+        let repository = self.lab.url().replace("127.0.0.1", &self.lab.address_of("repo"));
+        join.args(["join", "--repository", &repository, "--token", token, "--data"]).arg(data);
         join
     }
 
@@ -155,7 +159,7 @@ impl World {
     fn start_node(&mut self, name: &str, data: &Path, at: Option<Listening>) -> Result<Listening> {
         let mut serve = self.lab.program("sluice-node");
         serve.args(["serve", "--data"]).arg(data);
-        let any = || "127.0.0.1:0".to_owned();
+        let any = || format!("{}:0", self.lab.address_of(name));
         let at = at.unwrap_or_else(|| Listening { http: any(), device: any(), overlay: any() });
         serve.env("SLUICE_LISTEN_HTTP", at.http).env("SLUICE_LISTEN_DEVICE", at.device);
         serve.env("SLUICE_LISTEN_OVERLAY", at.overlay);
