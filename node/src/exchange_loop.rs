@@ -20,12 +20,13 @@ use sluice_content_store::{AdmitError, ContentStore, PutError};
 use sluice_exchange::have::Have;
 use sluice_exchange::picker::{Link, Source};
 use sluice_model::{ArtifactId, MemberKey};
+use sluice_pacing::WanNow;
 use sluice_state_store::StateStore;
 use sluice_transport::{Dialer, ExchangeEvent, Throttle};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,8 @@ pub struct ExchangeParts {
     pub dialer: Dialer,
     /// The site's WAN cap, which everything from the origin passes.
     pub wan: Throttle,
+    /// What the site's schedule says of the WAN link.
+    pub wan_now: watch::Receiver<WanNow>,
 }
 
 /// What a request in flight asked for.
@@ -100,7 +103,7 @@ pub struct ExchangeLoop {
 
 /// Makes the loop and the handle by which others ask it. The program runs the loop.
 pub fn open(parts: ExchangeParts, cancel: &CancellationToken) -> anyhow::Result<(FetchHandle, ExchangeLoop)> {
-    let (handle, commands) = FetchHandle::new();
+    let (handle, commands) = FetchHandle::new(parts.wan_now.clone());
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let banned: BTreeMap<MemberKey, u32> = parts.state.bans()?.into_iter().map(|ban| (ban.peer, ban.lifts)).collect();
     parts.counters.measure_wan(parts.wan.clone());
@@ -125,6 +128,7 @@ impl ExchangeLoop {
     /// Runs until it is cancelled. Incomplete artifacts that are still released are resumed first.
     pub async fn run(mut self, cancel: CancellationToken) -> anyhow::Result<()> {
         let mut views = self.parts.views.changed();
+        let mut hours = self.parts.wan_now.clone();
         self.on_view(clock::now());
         self.resume();
         loop {
@@ -136,6 +140,7 @@ impl ExchangeLoop {
                     Ok(()) => self.on_view(clock::now()),
                     Err(_) => break,
                 },
+                Ok(()) = hours.changed() => self.on_hour(),
                 Some(command) = self.commands.recv() => self.on_command(command, clock::now()),
                 Some(event) = self.events.recv(), if self.storing.len() < STORING_MAX => {
                     self.on_event(event, clock::now());
@@ -302,8 +307,14 @@ impl ExchangeLoop {
 
     /// The site as it is now.
     pub(crate) fn site(&self) -> Site {
-        let cap = self.view.limits.site(&self.view.site).wan_bytes_per_sec;
-        Site::new(self.view.key, self.links.peers(), self.links.link(Source::Origin), cap, self.sessions.len())
+        let now = *self.parts.wan_now.borrow();
+        Site::new(self.view.key, self.links.peers(), self.links.link(Source::Origin), now, self.sessions.len())
+    }
+
+    /// The schedule opened, closed or changed the WAN link.
+    fn on_hour(&mut self) {
+        self.touched.extend(self.sessions.keys());
+        self.share_window();
     }
 
     /// Divides what may be in flight at the origin over the sessions.

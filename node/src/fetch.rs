@@ -6,11 +6,16 @@
 
 use sluice_exchange::have::Have;
 use sluice_model::{ArtifactId, MemberKey};
-use tokio::sync::{mpsc, oneshot};
+use sluice_pacing::WanNow;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// Commands that may queue before the loop: one for each response that begins to wait in the same moment.
 pub const COMMANDS_MAX: usize = 1_024;
+
+/// How long a caller waits for other nodes of the site while the schedule keeps content off the WAN link.
+const CLOSED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a chunk cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +37,12 @@ pub enum Unobtainable {
     /// It did not come in time; it may later.
     #[error("no node of this site and not the origin delivered it in time")]
     NotInTime,
+    /// No node of the site has it and the schedule keeps content off the WAN link.
+    #[error("no node of this site has it, and the schedule keeps content off the WAN link {until}")]
+    LinkClosed {
+        /// `until <time>`.
+        until: String,
+    },
     /// Neither peers nor the origin have it.
     #[error("neither a node of this site nor the origin has it")]
     Nowhere,
@@ -70,12 +81,13 @@ pub(crate) enum Command {
 #[derive(Clone, Debug)]
 pub struct FetchHandle {
     commands: mpsc::Sender<Command>,
+    wan_now: watch::Receiver<WanNow>,
 }
 
 impl FetchHandle {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+    pub(crate) fn new(wan_now: watch::Receiver<WanNow>) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        (Self { commands }, receiver)
+        (Self { commands, wan_now }, receiver)
     }
 
     /// Begins to fetch all of `artifact`, if it is released. Returns at once; lost when the queue is full (a waiting
@@ -143,6 +155,12 @@ impl FetchHandle {
             self.commands.send(command(answer)).await.map_err(|_| Unobtainable::Stopping)?;
             answered.await.map_err(|_| Unobtainable::Stopping)?
         };
-        tokio::time::timeout_at(deadline, asked).await.unwrap_or(Err(Unobtainable::NotInTime))
+        let WanNow { is_closed, until, .. } = *self.wan_now.borrow();
+        if !is_closed {
+            return tokio::time::timeout_at(deadline, asked).await.unwrap_or(Err(Unobtainable::NotInTime));
+        }
+        let until = until.map_or("for now".to_owned(), |until| format!("until {}", until.to_seconds_text()));
+        let deadline = deadline.min(Instant::now() + CLOSED_PATIENCE);
+        tokio::time::timeout_at(deadline, asked).await.unwrap_or(Err(Unobtainable::LinkClosed { until }))
     }
 }

@@ -161,7 +161,7 @@ impl Stores {
         NodeHttp {
             view,
             content: self.content.clone(),
-            fetch: FetchHandle::new().0,
+            fetch: FetchHandle::new(watch::channel(open_link()).1).0,
             serve: Throttle::unlimited(),
             counters: Counters::new(&metrics),
             spool,
@@ -184,4 +184,9 @@ pub fn no_origin() -> Arc<Origin> {
 /// A published view.
 pub fn published(view: NodeView) -> (ViewPublisher, ViewHandle) {
     ViewPublisher::new(view)
+}
+
+/// A WAN link without cap or schedule.
+pub fn open_link() -> sluice_pacing::WanNow {
+    sluice_pacing::WanNow { bytes_per_sec: None, is_closed: false, until: None }
 }

@@ -142,6 +142,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
         trouble: trouble.clone(),
         dialer,
         wan: throttles.wan.clone(),
+        wan_now: throttles.wan_now(),
     };
     let (fetch, exchange) = exchange_loop::open(parts, &tasks.stop)?;
     let (spool, spool_task) = store.spool();

@@ -5,7 +5,8 @@
 use axum::body::Body;
 use bytes::Bytes;
 use sluice_exchange::claims::Claims;
-use sluice_model::{ChunkId, Limits, SiteName};
+use sluice_model::{ChunkId, Limits, SiteName, Timestamp};
+use sluice_pacing::WanCalendar;
 use sluice_transport::{ServeCounters, Throttle};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,11 +116,17 @@ impl SiteLinks {
         lock(&self.by_site).entry(site.clone()).or_insert_with(|| Arc::new(SiteLink::new())).clone()
     }
 
-    /// Sets the caps of the signed limits; streams that are running follow at once.
-    pub fn apply(&self, limits: &Limits, sites: impl Iterator<Item = SiteName>) {
+    /// Sets the caps that the signed limits and schedules give at `now`; streams that are running follow at once. Answers
+    /// when a schedule changes one of them.
+    pub fn apply(&self, limits: &Limits, sites: impl Iterator<Item = SiteName>, now: Timestamp) -> Option<Timestamp> {
+        let mut next = None;
         for site in sites {
-            self.of(Some(&site)).throttle.set_rate(limits.site(&site).wan_bytes_per_sec);
+            let calendar = WanCalendar::new(limits.site(&site).wan_bytes_per_sec, limits.schedules.get(&site));
+            let holds = calendar.at(now);
+            self.of(Some(&site)).throttle.set_rate(holds.bytes_per_sec);
+            next = next.into_iter().chain(holds.until).min();
         }
+        next
     }
 
     /// Every site that was spoken to or has a cap, with its counters.
@@ -155,7 +162,7 @@ mod tests {
         let rate = ByteRate::bytes_per_sec(100_000);
         let caps = SiteLimits { wan_bytes_per_sec: rate, serve_bytes_per_sec: None };
         let limits = Limits { schema: 1, sites: [(site.clone(), caps)].into(), ..Limits::default() };
-        links.apply(&limits, [site.clone()].into_iter());
+        assert_eq!(links.apply(&limits, [site.clone()].into_iter(), Timestamp::default()), None);
         let link = links.of(Some(&site));
         let began = tokio::time::Instant::now();
         let sent = link.paced_metadata(Bytes::from(vec![7; 300_000])).collect().await.unwrap().to_bytes();

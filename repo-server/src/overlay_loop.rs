@@ -3,12 +3,14 @@
 //! The repo server only speaks: whatever is gossiped to it is ignored, because everything that it signs it knows.
 
 use crate::authority::Announcement;
+use crate::clock;
 use crate::http::problem::chain;
 use crate::overlay_links::LinkTable;
 use crate::state::Shared;
 use sluice_api::gossip::{MetadataBundle, metadata_topic};
-use sluice_model::MemberKey;
+use sluice_model::{MemberKey, Timestamp};
 use sluice_overlay::{OverlayError, OverlayEvent, OverlayHandle, Verdict};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,11 +31,12 @@ impl OverlayLoop {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), OverlayError> {
         let mut versions = self.app.authority.versions();
         let topic = metadata_topic(&self.app.served().view.repo_id);
-        self.follow().await?;
+        let mut change = self.follow().await?;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                Ok(()) = versions.changed() => self.follow().await?,
+                Ok(()) = versions.changed() => change = self.follow().await?,
+                () = until(change) => change = self.app.follow_limits(),
                 Some(commit) = self.announcements.recv() => self.announce(&topic, &commit).await,
                 event = self.events.recv() => match event {
                     Some(event) => self.note(event).await?,
@@ -43,11 +46,13 @@ impl OverlayLoop {
         }
     }
 
-    async fn follow(&self) -> Result<(), OverlayError> {
+    /// Answers when a schedule changes a site's cap.
+    async fn follow(&self) -> Result<Option<Timestamp>, OverlayError> {
         let served = self.app.served();
-        self.app.follow_limits();
+        let change = self.app.follow_limits();
         let allowed: Vec<MemberKey> = served.roster.members.iter().map(|member| member.key).collect();
-        self.overlay.set_allowed(allowed).await
+        self.overlay.set_allowed(allowed).await?;
+        Ok(change)
     }
 
     async fn announce(&self, topic: &str, commit: &Announcement) {
@@ -72,5 +77,16 @@ impl OverlayLoop {
             OverlayEvent::Gossip { id, .. } => self.overlay.judge(id, Verdict::Ignore).await?,
         }
         Ok(())
+    }
+}
+
+/// Longest sleep before a change of caps: a clock that is set meanwhile is noticed within it.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+
+/// Waits until `change`, or until the clock is to be looked at again.
+async fn until(change: Option<Timestamp>) {
+    match change {
+        None => std::future::pending().await,
+        Some(at) => tokio::time::sleep(at.since(clock::timestamp()).min(CLOCK_LOOK)).await,
     }
 }

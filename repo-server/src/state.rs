@@ -1,6 +1,7 @@
 //! What every request and task of the program shares.
 
 use crate::authority::Authority;
+use crate::clock;
 use crate::counters::{SiteLink, SiteLinks};
 use crate::draft::sha256_of;
 use crate::gauges::Gauges;
@@ -13,7 +14,7 @@ use crate::served::Served;
 use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::ContentStore;
 use sluice_identity::{DeviceKey, InternalCa, endpoint_id_of};
-use sluice_model::{MemberKey, Sha256};
+use sluice_model::{MemberKey, Sha256, Timestamp};
 use sluice_repo_store::Store;
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
@@ -100,10 +101,11 @@ impl App {
         self.sites.of(served.site_of_node(key).or_else(of_endpoint))
     }
 
-    /// Sets every site's pace to its signed cap.
-    pub fn follow_limits(&self) {
+    /// Sets every site's pace to what its signed cap and schedule say now; answers when a schedule changes that.
+    pub fn follow_limits(&self) -> Option<Timestamp> {
         let served = self.served();
-        self.sites.apply(&served.limits, served.topology.sites.iter().map(|site| site.name.clone()));
+        let sites = served.topology.sites.iter().map(|site| site.name.clone());
+        self.sites.apply(&served.limits, sites, clock::timestamp())
     }
 
     /// Brings the gauges up to date, for whoever reads `/metrics` next.

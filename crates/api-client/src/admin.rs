@@ -257,6 +257,15 @@ impl AdminClient {
         self.send(Method::PUT, &format!("/sites/{site}/limits"), limits).await
     }
 
+    /// Sets when the WAN link of a site may be used otherwise; without windows the cap holds at all times.
+    pub async fn set_site_schedule(
+        &self,
+        site: &SiteName,
+        schedule: &form::Schedule,
+    ) -> Result<form::Site, ClientError> {
+        self.send(Method::PUT, &format!("/sites/{site}/schedule"), schedule).await
+    }
+
     /// Every ring in lifecycle order.
     pub async fn rings(&self) -> Result<form::Rings, ClientError> {
         self.get("/rings").await

@@ -33,7 +33,8 @@ use crate::device::{BannedPeer, DeviceKind};
 use serde::{Deserialize, Serialize};
 use sluice_model::{
     ArtifactId, ByteRate, Cve, EndpointId, MemberAddresses, MemberKey, Network, PatchName, PatchRef, PatchVersion,
-    PersonName, PersonRole, RingName, Severity, Sha256, SiteName, SuspensionScope, SuspensionSubject, Timestamp,
+    PersonName, PersonRole, RingName, ScheduleWindow, Severity, Sha256, SiteName, SuspensionScope, SuspensionSubject,
+    Timestamp, WindowCap, ZoneName,
 };
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -446,6 +447,18 @@ pub struct NewSiteLimits {
     pub plain_rings: Option<Vec<RingName>>,
 }
 
+/// When the WAN link of a site may be used otherwise than its cap says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Schedule {
+    /// IANA time zone whose wall clock counts, for instance `Europe/Paris`.
+    #[schema(value_type = String)]
+    pub zone: ZoneName,
+    /// `<days> <from>-<to> <cap>`, for instance `mon-fri 08:00-18:00 5mbit`; the cap may be `closed` (no content, only
+    /// metadata and reports) or `uncapped`. The first one that is open counts.
+    #[schema(value_type = Vec<String>)]
+    pub windows: Vec<ScheduleWindow>,
+}
+
 /// A site and what its link carried.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
@@ -458,6 +471,13 @@ pub struct Site {
     pub wan_bytes_per_sec: Option<ByteRate>,
     #[schema(value_type = Option<u64>)]
     pub serve_bytes_per_sec: Option<ByteRate>,
+    /// `None`: the cap holds at all times.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+    /// What holds now for content over the WAN link: a rate, `closed` or `uncapped`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub wan_now: Option<WindowCap>,
     pub nodes: u64,
     pub endpoints: u64,
     /// Exchange frames that the origin sent to the site's nodes since it started, headers and trailers included.

@@ -118,8 +118,13 @@ pub struct ChunkSpec {
 pub struct OriginWindow {
     /// Bytes; its share of the site's.
     pub bytes: u64,
-    /// Requests whatever their size, at least 1: two keep a link busy that few members share.
+    /// Requests whatever their size: two keep a link busy that few members share.
     pub requests_min: u32,
+}
+
+impl OriginWindow {
+    /// Nothing is asked of the origin.
+    pub const CLOSED: Self = Self { bytes: 0, requests_min: 0 };
 }
 
 /// What the caller must do.

@@ -17,6 +17,7 @@ mod person;
 mod policy;
 mod rate;
 mod release;
+mod schedule;
 mod timestamp;
 
 pub use bans::{BanEvidence, BannedMember, Bans, LiftedBans};
@@ -36,4 +37,7 @@ pub use policy::{
 };
 pub use rate::{ByteRate, ParseRateError};
 pub use release::{ArchivedTombstone, Reinstatement, ReleasedArtifact, RetractedContent, Tombstone, TombstoneArchive};
+pub use schedule::{
+    ParseWindowError, SCHEDULE_WINDOWS_MAX, ScheduleWindow, SiteSchedule, WallTime, Weekdays, WindowCap, ZoneName,
+};
 pub use timestamp::{ParseTimestampError, Timestamp};

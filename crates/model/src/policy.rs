@@ -1,6 +1,8 @@
 //! The signed policy documents `policy/limits` and `policy/suspensions`.
 
-use crate::{ByteRate, Network, PackageName, PatchName, PersonName, RingName, SiteName, Timestamp, normalise};
+use crate::{
+    ByteRate, Network, PackageName, PatchName, PersonName, RingName, SiteName, SiteSchedule, Timestamp, normalise,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +39,9 @@ pub struct Limits {
     /// Exceptions by source network.
     #[serde(default)]
     pub plain_networks: Vec<PlainNetwork>,
+    /// When the WAN link of a site may be used otherwise than its cap says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<SiteName, SiteSchedule>,
 }
 
 impl Limits {

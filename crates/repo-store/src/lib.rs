@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod patches;
 pub mod proposals;
 pub mod requests;
+pub mod schedules;
 pub mod sites;
 pub mod tokens;
 mod transaction;
@@ -52,6 +53,7 @@ impl Store {
             patches::create(tx)?;
             proposals::create(tx)?;
             requests::create(tx)?;
+            schedules::create(tx)?;
             sites::create(tx)?;
             tokens::create(tx)?;
             uploads::create(tx)

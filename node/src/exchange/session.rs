@@ -12,6 +12,7 @@ use sluice_content::Manifest;
 use sluice_exchange::have::Have;
 use sluice_exchange::picker::{Action, ChunkSpec, Link, OriginWindow, Picker, Source};
 use sluice_model::{MemberKey, ReleasedArtifact, Sha256};
+use sluice_pacing::WanNow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,15 +49,11 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub fn new(
-        me: MemberKey,
-        peers: Vec<(MemberKey, Link)>,
-        origin: Link,
-        cap: Option<sluice_model::ByteRate>,
-        sessions: usize,
-    ) -> Self {
+    pub fn new(me: MemberKey, peers: Vec<(MemberKey, Link)>, origin: Link, wan: WanNow, sessions: usize) -> Self {
         let live = 1 + peers.iter().filter(|(_, link)| *link != Link::Down).count();
-        Self { me, peers, origin, window: origin_window(cap, live, sessions) }
+        let window =
+            if wan.is_closed { OriginWindow::CLOSED } else { origin_window(wan.bytes_per_sec, live, sessions) };
+        Self { me, peers, origin, window }
     }
 }
 

@@ -207,9 +207,10 @@ impl From<SourceError> for Refusal {
         let kind = match why {
             Unobtainable::NotReleased => ProblemType::NotFound,
             Unobtainable::Retracted => ProblemType::Retracted,
-            Unobtainable::NotInTime | Unobtainable::Nowhere | Unobtainable::NoSuchChunk { .. } => {
-                ProblemType::Unobtainable
-            }
+            Unobtainable::NotInTime
+            | Unobtainable::Nowhere
+            | Unobtainable::LinkClosed { .. }
+            | Unobtainable::NoSuchChunk { .. } => ProblemType::Unobtainable,
             Unobtainable::CachingStopped { .. } => ProblemType::Full,
             Unobtainable::Busy => ProblemType::QuotaExceeded,
             Unobtainable::Stopping => ProblemType::NotReady,

@@ -8,7 +8,7 @@ use crate::state::Shared;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use sluice_api::admin::{NewSite, NewSiteLimits, Ring, Rings, Site, Sites};
+use sluice_api::admin::{NewSite, NewSiteLimits, Ring, Rings, Schedule, Site, Sites};
 use sluice_api::problem::Problem;
 use sluice_model::{EndpointState, SiteName};
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Action::Look, routes!(list)),
         route(Action::Administer, routes!(add)),
         narrow_route(Action::Administer, routes!(set_limits)),
+        narrow_route(Action::Administer, routes!(set_schedule)),
         route(Action::Look, routes!(rings)),
     ]
 }
@@ -63,6 +64,25 @@ async fn set_limits(
 ) -> Result<axum::Json<Site>, Failure> {
     authorize(&principal, Action::Administer, Resource::Reach { site: Some(&site), ring: None })?;
     Ok(axum::Json(sites::set_limits(&app, &principal, site, new).await?))
+}
+
+/// Replaces when the WAN link of a site may be used otherwise than its cap says; without windows the cap holds at all times.
+#[utoipa::path(
+    put, path = "/v1/sites/{site}/schedule", tag = "sites",
+    params(("site" = String, Path)), request_body = Schedule,
+    responses(
+        (status = 200, description = "Signed and served; nodes follow at once", body = Site),
+        (status = 404, body = Problem), (status = 422, body = Problem)
+    )
+)]
+async fn set_schedule(
+    State(app): State<Shared>,
+    Extension(principal): Extension<Principal>,
+    Params(site): Params<SiteName>,
+    Json(new): Json<Schedule>,
+) -> Result<axum::Json<Site>, Failure> {
+    authorize(&principal, Action::Administer, Resource::Reach { site: Some(&site), ring: None })?;
+    Ok(axum::Json(sites::set_schedule(&app, &principal, site, new).await?))
 }
 
 /// Every ring in lifecycle order.

@@ -10,6 +10,7 @@ use sluice_model::{
 };
 use sluice_repo_store::WriteTx;
 use sluice_repo_store::members::{self, EndpointRecord, NodeRecord};
+use sluice_repo_store::schedules;
 use sluice_repo_store::sites::{self, SiteRecord};
 
 /// Writes the roster and the revoked keys anew, after a node came, moved or was revoked.
@@ -42,7 +43,12 @@ pub fn write_sites(draft: &mut Draft, tx: &WriteTx) -> Result<(), Failure> {
         draft.set_topology(&topology)?;
     }
     let default_ring = draft.served().view.rings.last().cloned();
-    let limits = limits(&sites, default_ring.into_iter().collect());
+    let mut limits = limits(&sites, default_ring.into_iter().collect());
+    for site in sites {
+        if let Some(schedule) = schedules::get(tx, &site.name)? {
+            limits.schedules.insert(site.name, schedule);
+        }
+    }
     if draft.limits()? != limits {
         draft.set_limits(&limits)?;
     }

@@ -1,15 +1,17 @@
 //! Adds sites and changes their limits: records, topology, limits and endpoint list in one signed commit.
 
 use crate::authorize::Principal;
+use crate::clock;
 use crate::draft::Draft;
 use crate::operations::fleet_documents::{write_endpoints, write_sites};
 use crate::operations::{Failure, audited};
 use crate::state::App;
-use sluice_api::admin::{NewSite, NewSiteLimits, Site};
+use sluice_api::admin::{NewSite, NewSiteLimits, Schedule, Site};
 use sluice_api::problem::ProblemType;
-use sluice_model::{EndpointState, RingName, SiteName};
+use sluice_model::{EndpointState, RingName, SCHEDULE_WINDOWS_MAX, SiteName, SiteSchedule, WindowCap};
+use sluice_pacing::{WanCalendar, check_zone};
 use sluice_repo_store::sites::{self, SiteRecord};
-use sluice_repo_store::{Reads, audit};
+use sluice_repo_store::{Reads, audit, schedules};
 
 /// Networks of one site at most: a large campus has some hundred.
 const BOUNDARIES_MAX: usize = 1_000;
@@ -70,6 +72,32 @@ pub async fn set_limits(app: &App, principal: &Principal, site: SiteName, new: N
     Ok(to_api(app, record))
 }
 
+/// Replaces the schedule of a site; one without windows removes it.
+pub async fn set_schedule(app: &App, principal: &Principal, site: SiteName, new: Schedule) -> Result<Site, Failure> {
+    if new.windows.len() > SCHEDULE_WINDOWS_MAX {
+        let detail =
+            format!("a schedule has at most {SCHEDULE_WINDOWS_MAX} windows; this one has {}", new.windows.len());
+        return Err(Failure::refused(ProblemType::Invalid, detail));
+    }
+    check_zone(&new.zone).map_err(|error| Failure::refused(ProblemType::Invalid, error.to_string()))?;
+    let schedule = SiteSchedule { zone: new.zone, windows: new.windows };
+    let who = principal.person.clone();
+    let record = app
+        .authority
+        .change(move |draft, tx| {
+            let record = find(tx, &site)?;
+            let new = Some(schedule).filter(|schedule| !schedule.windows.is_empty());
+            if schedules::get(tx, &site)? != new {
+                schedules::put(tx, &site, new.as_ref())?;
+                write_sites(draft, tx)?;
+                audit::append(tx, audited::done(who, "site.schedule", &site, describe_schedule(new.as_ref())))?;
+            }
+            Ok(record)
+        })
+        .await?;
+    Ok(to_api(app, record))
+}
+
 /// Every site with what its link carried.
 pub async fn list(app: &App) -> Result<Vec<Site>, Failure> {
     let records = app.store.look(|tx| Ok::<_, Failure>(sites::list(tx)?)).await?;
@@ -118,13 +146,27 @@ fn describe(site: &SiteRecord) -> String {
     format!("networks {networks}; WAN {}, serving {}", cap(site.wan_bytes_per_sec), cap(site.serve_bytes_per_sec))
 }
 
+fn describe_schedule(schedule: Option<&SiteSchedule>) -> String {
+    let Some(schedule) = schedule else { return "no windows: the cap holds at all times".into() };
+    let windows: Vec<String> = schedule.windows.iter().map(ToString::to_string).collect();
+    format!("{}: {}", schedule.zone, windows.join("; "))
+}
+
 fn to_api(app: &App, record: SiteRecord) -> Site {
     let served = app.served();
     let counts = app.sites.of(Some(&record.name)).counts();
     let active = |rows: &sluice_model::EndpointRows| {
         rows.endpoints.iter().filter(|row| row.state == EndpointState::Active).count() as u64
     };
+    let schedule = served.limits.schedules.get(&record.name);
+    let now = WanCalendar::new(record.wan_bytes_per_sec, schedule).at(clock::timestamp());
     Site {
+        schedule: schedule.map(|schedule| Schedule { zone: schedule.zone.clone(), windows: schedule.windows.clone() }),
+        wan_now: Some(match now.bytes_per_sec {
+            _ if now.is_closed => WindowCap::Closed,
+            Some(rate) => WindowCap::Rate(rate),
+            None => WindowCap::Uncapped,
+        }),
         nodes: served.roster.nodes_of(&record.name).count() as u64,
         endpoints: served.endpoints.get(&record.name).map_or(0, |rows| active(rows)),
         name: record.name,

@@ -231,6 +231,30 @@ async fn a_site_has_networks_and_limits_that_are_signed() {
 }
 
 #[tokio::test]
+async fn a_site_s_schedule_is_signed_audited_and_removed_again() {
+    let world = World::new().await;
+    world.post("admin", "/v1/sites", &json!({ "name": "lyon", "boundaries": ["10.1.0.0/16"] })).await.expect_ok();
+    let put = |body: serde_json::Value| {
+        let request = super::world::request("admin", "PUT", "/v1/sites/lyon/schedule");
+        world.send(request.body(axum::body::Body::from(body.to_string())).unwrap())
+    };
+    let windows = json!(["daily 00:00-24:00 closed"]);
+    put(json!({ "zone": "Mars/Olympus", "windows": windows })).await.expect(422, "invalid", &["IANA"]);
+    put(json!({ "zone": "UTC", "windows": ["always"] })).await.expect(422, "invalid", &["mon-fri 08:00-18:00"]);
+    let many = vec!["daily 00:00-24:00 closed"; 33];
+    put(json!({ "zone": "UTC", "windows": many })).await.expect(422, "invalid", &["at most 32"]);
+    let site = put(json!({ "zone": "Europe/Paris", "windows": windows })).await.expect_ok().json();
+    assert_eq!((&site["schedule"]["zone"], &site["wan_now"]), (&json!("Europe/Paris"), &json!("closed")));
+    let lyon = "lyon".parse().unwrap();
+    assert_eq!(world.app.served().limits.schedules[&lyon].windows.len(), 1);
+    let audit = world.get("admin", "/v1/audit").await.json().to_string();
+    assert!(audit.contains("site.schedule") && audit.contains("daily 00:00-24:00 closed"), "{audit}");
+    let site = put(json!({ "zone": "UTC", "windows": [] })).await.expect_ok().json();
+    assert_eq!((&site["schedule"], &site["wan_now"]), (&json!(null), &json!("uncapped")));
+    assert!(world.app.served().limits.schedules.is_empty());
+}
+
+#[tokio::test]
 async fn a_person_s_token_opens_what_its_roles_allow() {
     let world = World::new().await;
     let none = json!({ "person": "carl", "roles": [] });

@@ -1,12 +1,12 @@
-//! `site add`, `site list`, `site limits`.
+//! `site add`, `site list`, `site limits`, `site schedule`.
 
 use crate::failure::Failure;
 use crate::output::{Output, Report, table};
 use crate::units;
 use clap::Subcommand;
-use sluice_api::admin::{NewSite, NewSiteLimits, Site, Sites};
+use sluice_api::admin::{NewSite, NewSiteLimits, Schedule, Site, Sites};
 use sluice_api_client::AdminClient;
-use sluice_model::{ByteRate, Network, RingName, SiteName, Timestamp};
+use sluice_model::{ByteRate, Network, RingName, ScheduleWindow, SiteName, Timestamp, ZoneName};
 use std::str::FromStr;
 
 /// Sites, their networks and caps.
@@ -46,6 +46,29 @@ Examples:
         name: SiteName,
         #[command(flatten)]
         caps: Caps,
+    },
+    /// Say when a site's WAN link may be used otherwise than its cap says; replaces the schedule.
+    #[command(after_help = "\
+A window is days, times and a cap; the first one that is open counts, and the site's cap when none is. Days: mon to sun,
+stretches, lists, or daily. A window may go on over midnight. Caps: a rate, uncapped, or closed (no content crosses the
+link; retractions, metadata and reports still do). Times are those of the site's wall clock: an hour that it skips does not
+happen, an hour that it shows twice counts twice.
+
+Examples:
+  sluice site schedule lyon --zone Europe/Paris --window 'mon-fri 08:00-18:00 5mbit' --window 'daily 22:00-05:00 uncapped'
+  sluice site schedule lyon --none")]
+    Schedule {
+        /// Name of the site.
+        name: SiteName,
+        /// IANA time zone of the site.
+        #[arg(long, required_unless_present = "none")]
+        zone: Option<ZoneName>,
+        /// A window; may be repeated, the first one that is open counts.
+        #[arg(long = "window", value_name = "WINDOW", required_unless_present = "none")]
+        windows: Vec<ScheduleWindow>,
+        /// Remove the schedule: the cap holds at all times.
+        #[arg(long, conflicts_with_all = ["zone", "windows"])]
+        none: bool,
     },
 }
 
@@ -101,6 +124,10 @@ impl Group {
                 let limits = caps.over(present.wan_bytes_per_sec, present.serve_bytes_per_sec);
                 output.report(&client.set_site_limits(&name, &limits).await?)
             }
+            Command::Schedule { name, zone, windows, none: _ } => {
+                let zone = zone.unwrap_or_else(|| "UTC".parse().expect("a zone name"));
+                output.report(&client.set_site_schedule(&name, &Schedule { zone, windows }).await?)
+            }
         }
     }
 }
@@ -122,6 +149,7 @@ fn rows(sites: &[Site]) -> String {
         "SITE",
         "BOUNDARIES",
         "WAN CAP",
+        "NOW",
         "SERVE CAP",
         "NODES",
         "ENDPOINTS",
@@ -140,6 +168,7 @@ fn rows(sites: &[Site]) -> String {
             site.name.to_string(),
             units::list(&site.boundaries),
             units::or_dash(site.wan_bytes_per_sec),
+            units::or_dash(site.wan_now),
             units::or_dash(site.serve_bytes_per_sec),
             site.nodes.to_string(),
             site.endpoints.to_string(),
@@ -165,6 +194,8 @@ mod tests {
             boundaries: vec!["10.1.0.0/16".parse().unwrap(), "2001:db8::/48".parse().unwrap()],
             wan_bytes_per_sec: Some("20mbit".parse().unwrap()),
             serve_bytes_per_sec: None,
+            schedule: None,
+            wan_now: Some("closed".parse().unwrap()),
             nodes: 2,
             endpoints: 3,
             origin_bytes: 35_000_000,
@@ -173,8 +204,8 @@ mod tests {
             wan_peak_bytes_per_sec: 2_490_000,
         };
         expect![[r#"
-            SITE  BOUNDARIES                 WAN CAP  SERVE CAP  NODES  ENDPOINTS  FROM ORIGIN  DISTINCT  RATIO  METADATA  WAN PEAK
-            lyon  10.1.0.0/16,2001:db8::/48  20mbit   -          2      3          35.0 MB      34.0 MB   1.03   41.0 kB   2.5 MB/s
+            SITE  BOUNDARIES                 WAN CAP  NOW     SERVE CAP  NODES  ENDPOINTS  FROM ORIGIN  DISTINCT  RATIO  METADATA  WAN PEAK
+            lyon  10.1.0.0/16,2001:db8::/48  20mbit   closed  -          2      3          35.0 MB      34.0 MB   1.03   41.0 kB   2.5 MB/s
         "#]]
         .assert_eq(&site.text(Timestamp::default()));
     }

@@ -146,7 +146,7 @@ impl Origin {
     }
 
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.load.requests < self.window.requests_min.max(1) || self.load.bytes + bytes <= self.window.bytes
+        self.load.requests < self.window.requests_min || self.load.bytes + bytes <= self.window.bytes
     }
 }
 

@@ -18,6 +18,7 @@ use sluice_model::{
     MemberKey, MemberKind, PatchTarget, ReleasedArtifact, RetractedContent, RingName, Roster, Severity, SiteLimits,
     SiteName, Timestamp, Tombstone,
 };
+use sluice_pacing::WanNow;
 use sluice_rollout::gate::Catalogue;
 use sluice_state_store::StateStore;
 use sluice_telemetry::metrics::Metrics;
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -179,6 +181,8 @@ pub struct Node {
     pub counters: Counters,
     pub trouble: Trouble,
     pub publisher: ViewPublisher,
+    /// What the schedule says of the WAN link.
+    pub hours: watch::Sender<WanNow>,
     pub dir: PathBuf,
     tasks: JoinSet<()>,
 }
@@ -204,6 +208,7 @@ impl Node {
         let counters = Counters::new(&Metrics::default());
         let (publisher, views) = ViewPublisher::new(view);
         let trouble = Trouble::default();
+        let hours = watch::Sender::new(WanNow { bytes_per_sec: wan, is_closed: false, until: None });
         let parts = ExchangeParts {
             views: views.clone(),
             store: store.clone(),
@@ -212,6 +217,7 @@ impl Node {
             trouble: trouble.clone(),
             dialer: Dialer::new(identity.key.clone(), Carrier::Tcp).unwrap(),
             wan: Throttle::new(wan),
+            wan_now: hours.subscribe(),
         };
         let cancel = CancellationToken::new();
         let (fetch, task) = exchange_loop::open(parts, &cancel).unwrap();
@@ -237,7 +243,7 @@ impl Node {
                 connections.spawn(async move { server.serve(stream, peer, CancellationToken::new()).await });
             }
         });
-        Self { identity, fetch, store, state, counters, trouble, publisher, dir, tasks }
+        Self { identity, fetch, store, state, counters, trouble, publisher, hours, dir, tasks }
     }
 
     /// As `kill -9`: nothing is said, flushed or closed in order.

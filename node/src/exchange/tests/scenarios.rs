@@ -4,6 +4,8 @@ use super::laboratory::{Laboratory, Manner, Node, StoppedServer, eventually};
 use crate::fetch::Unobtainable;
 use sluice_content_store::StoreLimits;
 use sluice_identity::DeviceKey;
+use sluice_model::Timestamp;
+use sluice_pacing::WanNow;
 use sluice_transport::{Alpn, LinkKind, connect};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -289,4 +291,34 @@ async fn the_wan_cap_holds_for_a_node_that_fetches_alone() {
     assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
     let peak = node.counters.wan_peak_bytes_per_sec();
     assert!(peak as f64 <= cap as f64 * 1.05 + 65_536.0, "{peak}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_schedule_closes_the_link_content_comes_from_the_site_only_and_after_it_from_the_origin() {
+    let (lab, origin) = Laboratory::new(2, 2 * MIB, None).await;
+    let nodes = lab.start();
+    let artifact = lab.artifact();
+    nodes[0].fetch.want(artifact);
+    nodes[0].complete(&artifact, PATIENCE).await;
+    let sent = origin.counters.chunks();
+    assert!(sent > 0);
+    let closed =
+        WanNow { bytes_per_sec: None, is_closed: true, until: Some(Timestamp::from_millis(4_000_000_000_000)) };
+    let close = |node: &Node| node.hours.send_replace(closed);
+    close(&nodes[1]);
+    nodes[1].fetch.want(artifact);
+    nodes[1].complete(&artifact, PATIENCE).await;
+    assert_eq!(origin.counters.chunks(), sent, "the other node had it");
+
+    let (lab, origin) = Laboratory::new(1, 2 * MIB, None).await;
+    let node = lab.node(0);
+    close(&node);
+    let artifact = lab.artifact();
+    let begun = Instant::now();
+    let answer = node.chunk(&artifact, 0, PATIENCE).await;
+    assert!(matches!(&answer, Err(Unobtainable::LinkClosed { until }) if until.contains("2096")), "{answer:?}");
+    assert!(begun.elapsed() < secs(7), "{:?}", begun.elapsed());
+    assert_eq!(origin.counters.chunks(), 0);
+    node.hours.send_replace(WanNow { is_closed: false, ..closed });
+    node.complete(&artifact, PATIENCE).await;
 }

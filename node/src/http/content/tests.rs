@@ -147,7 +147,7 @@ impl Node {
     fn at(dir: tempfile::TempDir, first: NodeView) -> Self {
         let mut stores = Stores::open(dir.path());
         let (publisher, views) = published(first);
-        let (fetch, commands) = FetchHandle::new();
+        let (fetch, commands) = FetchHandle::new(tokio::sync::watch::channel(crate::testing::open_link()).1);
         let http = NodeHttp { fetch, ..stores.http(views.clone()) };
         Self { stores, http, views, publisher, commands: Some(commands), _dir: dir }
     }
