@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at the link's counter, and at the clients.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A second of looks.
-const LOOKS_PER_SEC: usize = 20;
 
 /// What a fan-out took and cost.
 #[derive(Clone, Debug)]
@@ -85,7 +83,7 @@ pub fn fan_out(
     while !clients.0.is_empty() {
         clients.reap(&mut done, begun, bytes)?;
         let link_now = network(world)?.wan_bytes()?;
-        link.note(link_now);
+        link.note(begun.elapsed(), link_now);
         let share = (link_now - link_before) as f64 / bytes as f64;
         let mut moment = Moment { world, share, elapsed: begun.elapsed(), more: Vec::new(), without: Vec::new() };
         meanwhile(&mut moment)?;
@@ -115,24 +113,29 @@ fn network(world: &World) -> Result<&Network> {
     world.lab.network().context("the world has no network of its own")
 }
 
-/// The busiest second of the link, from its counter.
+/// The busiest second of the link, from looks at its counter.
 struct LinkMeter {
-    looks: VecDeque<u64>,
+    /// The newest look that is at least a second old, and all since.
+    looks: VecDeque<(Duration, u64)>,
     peak: u64,
 }
 
 impl LinkMeter {
     fn new(now: u64) -> Self {
-        Self { looks: VecDeque::from([now]), peak: 0 }
+        Self { looks: VecDeque::from([(Duration::ZERO, now)]), peak: 0 }
     }
 
-    fn note(&mut self, now: u64) {
-        // Looks come a little late, never early: so many of them cover at least a second.
-        if self.looks.len() >= LOOKS_PER_SEC {
+    /// A look that came late covers more than a second: then the average of its time is what one second held at least.
+    fn note(&mut self, at: Duration, now: u64) {
+        const SECOND: Duration = Duration::from_secs(1);
+        self.looks.push_back((at, now));
+        while self.looks.get(1).is_some_and(|(then, _)| at - *then >= SECOND) {
             self.looks.pop_front();
         }
-        self.looks.push_back(now);
-        self.peak = self.peak.max(now - self.looks.front().copied().unwrap_or(now));
+        if let Some((then, before)) = self.looks.front() {
+            let covered = (at - *then).max(SECOND).as_secs_f64();
+            self.peak = self.peak.max(((now - before) as f64 / covered) as u64);
+        }
     }
 }
 
@@ -225,15 +228,18 @@ impl Drop for HalfTime {
 #[cfg(test)]
 mod tests {
     use super::LinkMeter;
+    use std::time::Duration;
 
     #[test]
-    fn the_busiest_second_is_found_wherever_it_begins() {
+    fn the_busiest_second_is_found_wherever_it_begins_and_late_looks_make_none_busier() {
         let mut meter = LinkMeter::new(0);
         let mut sent = 0;
-        for look in 0..200u64 {
+        for look in 1..200u64 {
             sent += if (95..105).contains(&look) { 100 } else { 1 };
-            meter.note(sent);
+            meter.note(Duration::from_millis(50 * look), sent);
         }
-        assert_eq!(meter.peak, 10 * 100 + 9);
+        assert_eq!(meter.peak, 10 * 100 + 10);
+        meter.note(Duration::from_millis(50 * 239), sent + 1_999);
+        assert_eq!(meter.peak, 10 * 100 + 10, "2 s of 1,000 each");
     }
 }

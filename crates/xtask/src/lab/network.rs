@@ -179,8 +179,9 @@ impl Network {
 
     /// Adds rules for what the program `name`'s namespace receives, in nft's words (`meta l4proto udp drop`).
     pub fn filter(&self, name: &str, rules: &[&str]) -> Result<()> {
-        let mut script = "table inet lab { chain in { type filter hook input priority 0; } }\n".to_owned();
-        script.extend(rules.iter().map(|rule| format!("add rule inet lab in {rule}\n")));
+        let mut script =
+            "add table inet lab; add chain inet lab in { type filter hook input priority 0; }".to_owned();
+        script.extend(rules.iter().map(|rule| format!("; add rule inet lab in {rule}")));
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace_of(name), "nft", &script]);
         cargo::output(&mut command).map(|_| ())
@@ -257,11 +258,17 @@ fn end(pid: &str) -> Result<()> {
     let raw = pid.parse().ok().and_then(rustix::process::Pid::from_raw).context("no process id")?;
     // It may have ended by itself.
     let _ = rustix::process::kill_process(raw, rustix::process::Signal::KILL);
-    let gone = super::wait(KILLED_WITHIN, || Ok(!Path::new("/proc").join(pid).exists()))?;
+    let gone = super::wait(KILLED_WITHIN, || Ok(has_ended(pid)))?;
     if !gone {
         bail!("process {pid} of an earlier run does not end");
     }
     Ok(())
+}
+
+/// Gone, or only waited for by its parent.
+fn has_ended(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+    stat.map_or(true, |stat| stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z')))
 }
 
 #[cfg(test)]
