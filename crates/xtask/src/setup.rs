@@ -13,6 +13,8 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("python3", "python3"),
     ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("nft", "nftables"),
     ("apt-get", "apt"),
     ("faketime", "faketime"),
     ("node", "nodejs"),
