@@ -100,7 +100,9 @@ pub fn fan_out(
     }
     let seconds = done.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max);
     let link_bytes = network(world)?.wan_bytes()? - link_before;
-    let origin_bytes = origin_bytes(world, site)?.saturating_sub(origin_before);
+    // A repository that was started again meanwhile counts from zero.
+    let origin_now = origin_bytes(world, site)?;
+    let origin_bytes = origin_now.checked_sub(origin_before).unwrap_or(origin_now);
     Ok(FanOut { seconds, bytes, origin_bytes, link_bytes, link_peak_bytes: link.peak, nodes: done })
 }
 

@@ -179,8 +179,7 @@ impl Network {
 
     /// Adds rules for what the program `name`'s namespace receives, in nft's words (`meta l4proto udp drop`).
     pub fn filter(&self, name: &str, rules: &[&str]) -> Result<()> {
-        let mut script =
-            "add table inet lab; add chain inet lab in { type filter hook input priority 0; }".to_owned();
+        let mut script = "add table inet lab; add chain inet lab in { type filter hook input priority 0; }".to_owned();
         script.extend(rules.iter().map(|rule| format!("; add rule inet lab in {rule}")));
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace_of(name), "nft", &script]);
