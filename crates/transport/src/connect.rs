@@ -4,12 +4,14 @@ use crate::link::{Alpn, Carrier, LinkKind};
 use crate::quic::QuicDialer;
 use crate::socket;
 use crate::stream::DeviceStream;
+use crate::unreached::Unreached;
 use sluice_identity::{DeviceKey, WrongServerKey, client_config, wrong_server_key};
 use sluice_model::MemberKey;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Once;
-use std::time::Duration;
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -17,6 +19,9 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 /// How long a connection may take, handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// So long QUIC may try alone before TCP is tried beside it: twice the round trip of the longest links, and less than the
+/// shortest patience of a caller.
+const UDP_HEAD_START: Duration = Duration::from_millis(1_500);
 /// Bulk arrives at the client: four records of TLS for one system call.
 const CLIENT_READ_BUFFER_BYTES: usize = 64 << 10;
 
@@ -87,11 +92,13 @@ pub async fn connect(
     }
 }
 
-/// Opens connections over the carrier that the settings chose; HTTP always goes over TCP. Cheap to clone.
+/// Opens connections over the carrier that the settings chose; HTTP always goes over TCP. Where QUIC does not get through,
+/// TCP carries the frames, and is remembered for the address. Cheap to clone; clones share what they remember.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     key: DeviceKey,
     quic: Option<QuicDialer>,
+    unreached: Arc<Unreached>,
 }
 
 impl Dialer {
@@ -101,10 +108,10 @@ impl Dialer {
             Carrier::Tcp => None,
             Carrier::Quic => Some(QuicDialer::new(key.clone())?),
         };
-        Ok(Self { key, quic })
+        Ok(Self { key, quic, unreached: Arc::default() })
     }
 
-    /// Connects to the device that owns `expected`; any other key is refused.
+    /// Connects to the device that owns `expected`; any other key is refused. Dropping the future closes it.
     pub async fn connect(
         &self,
         address: SocketAddr,
@@ -112,9 +119,55 @@ impl Dialer {
         alpn: Alpn,
         link: LinkKind,
     ) -> Result<DeviceStream, ConnectError> {
+        let over_tcp = connect(address, &self.key, expected, alpn, link);
         match &self.quic {
-            Some(quic) if alpn == Alpn::Exchange => quic.connect(address, expected).await,
-            _ => connect(address, &self.key, expected, alpn, link).await,
+            Some(quic) if alpn == Alpn::Exchange && !self.unreached.contains(&address, now()) => {
+                self.connect_either(address, quic.connect(address, expected), over_tcp).await
+            }
+            _ => over_tcp.await,
         }
     }
+
+    /// QUIC, with TCP beside it when QUIC has not answered after its head start.
+    async fn connect_either(
+        &self,
+        address: SocketAddr,
+        over_udp: impl Future<Output = Result<DeviceStream, ConnectError>>,
+        over_tcp: impl Future<Output = Result<DeviceStream, ConnectError>>,
+    ) -> Result<DeviceStream, ConnectError> {
+        tokio::pin!(over_udp, over_tcp);
+        match tokio::time::timeout(UDP_HEAD_START, &mut over_udp).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            // Somebody else lives there: that is said, whatever else answers.
+            Ok(Err(error @ ConnectError::WrongKey { .. })) => return Err(error),
+            Ok(Err(_)) => return self.over_tcp_alone(address, over_tcp.await),
+            Err(_) => {}
+        }
+        tokio::select! {
+            biased;
+            result = &mut over_udp => match result {
+                Ok(stream) => Ok(stream),
+                Err(_) => self.over_tcp_alone(address, over_tcp.await),
+            },
+            result = &mut over_tcp => match result {
+                Ok(stream) => self.over_tcp_alone(address, Ok(stream)),
+                Err(_) => over_udp.await,
+            },
+        }
+    }
+
+    fn over_tcp_alone(
+        &self,
+        address: SocketAddr,
+        result: Result<DeviceStream, ConnectError>,
+    ) -> Result<DeviceStream, ConnectError> {
+        if result.is_ok() && self.unreached.note(address, now()) {
+            tracing::info!(%address, carrier = "tcp", "QUIC does not get through: TCP carries the exchange");
+        }
+        result
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -29,6 +29,7 @@ mod socket;
 mod source;
 mod stream;
 mod throttle;
+mod unreached;
 
 pub use client::{ClientError, ClientLimits, ExchangeClient, ExchangeEvent, SendRequestError};
 pub use client_connection::ExchangeConnection;
