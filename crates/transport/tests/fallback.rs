@@ -21,7 +21,9 @@ async fn tcp_carries_the_frames_within_five_seconds_and_at_once_the_next_time() 
         let began = tokio::time::Instant::now();
         let dialling = dialer.connect(address, server.public(), Alpn::Exchange, LinkKind::Wan);
         let (connected, accepted) =
-            tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(dialling, listener.accept()) }).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(dialling, listener.accept()) })
+                .await
+                .unwrap();
         assert_eq!(accepted.alpn, Alpn::Exchange);
         connected.unwrap();
         took.push(began.elapsed());
