@@ -19,6 +19,7 @@ mod hidden_input;
 mod key_file;
 mod output;
 mod progress;
+mod signing;
 mod trust;
 mod units;
 

@@ -54,6 +54,32 @@ impl Trust {
         Ok(Self { folder, trusted })
     }
 
+    /// Whether this machine trusts a root of the repository.
+    pub fn is_begun(folder: &Path, repo_id: &str) -> Result<bool, Failure> {
+        Ok(newest_root(&folder.join(repo_id))?.is_some())
+    }
+
+    /// Follows the roots below `version` that lie in `files`, as far as each is signed by the holders of the one before.
+    /// Asks no server: holders sign on machines without a network. What lies there may never have come into force, so only
+    /// the root that was trusted before is remembered.
+    pub fn follow_files(self, files: &Path, version: u64) -> Result<Trusted, Failure> {
+        store_roots(&self.folder, &self.trusted)?;
+        let mut trusted = self.trusted;
+        while trusted.root_version().saturating_add(1) < version {
+            let path = files.join(trusted.next_root().file);
+            if !path.is_file() {
+                break;
+            }
+            // One that does not verify is a draft, or a forgery: what follows it is for the caller to judge.
+            let mut next = trusted.clone();
+            if next.update_root(&read_root(&path)?).is_err() {
+                break;
+            }
+            trusted = next;
+        }
+        Ok(trusted)
+    }
+
     /// Verifies what the server has in force, from the trusted root on, and remembers how far it is.
     pub async fn follow(self, client: &AdminClient) -> Result<Trusted, Failure> {
         let walked = refresh(&self.trusted, client, clock::now()).await;
@@ -126,14 +152,19 @@ fn with_floor(mut trusted: Trusted, folder: &Path) -> Result<Trusted, Failure> {
 
 /// Roots first: a floor without its root would refuse the rotation that made it void.
 fn store(folder: &Path, trusted: &Trusted) -> Result<(), Failure> {
+    store_roots(folder, trusted)?;
+    let versions: BTreeMap<String, u64> = trusted.versions().into_iter().collect();
+    let text = serde_json::to_vec(&versions).expect("names and numbers are JSON");
+    replace(&folder.join(VERSIONS), &text)
+}
+
+fn store_roots(folder: &Path, trusted: &Trusted) -> Result<(), Failure> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| Failure::path("make", folder, error))?;
     for (name, bytes) in trusted.files().into_iter().filter(|(name, _)| name.ends_with(".root.json")) {
         replace(&folder.join(name), &bytes)?;
     }
-    let versions: BTreeMap<String, u64> = trusted.versions().into_iter().collect();
-    let text = serde_json::to_vec(&versions).expect("names and numbers are JSON");
-    replace(&folder.join(VERSIONS), &text)
+    Ok(())
 }
 
 /// Writes a file in one step.

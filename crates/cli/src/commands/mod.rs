@@ -28,6 +28,7 @@ mod token;
 mod tuf_client;
 mod whoami;
 
+pub use root::{TrustArgs, file_in_force};
 pub use tuf_client::TufError;
 
 use crate::arguments::Arguments;

@@ -2,15 +2,18 @@
 
 use crate::clock;
 use crate::credentials::Given;
-use crate::drafting::{self, Drafted, Explained, PublishArgs, SignArgs};
+use crate::drafting::{self, Drafted, Explained, PublishArgs};
 use crate::failure::Failure;
 use crate::key_file::HolderKey;
 use crate::output::Output;
+use crate::signing::SignArgs;
 use crate::trust::Trust;
 use clap::{Subcommand, ValueEnum};
 use sluice_api::ceremony::{CeremonyState, NewServerKey};
 use sluice_api_client::AdminClient;
-use sluice_metadata::{KeyId, RepositoryProfile, RoleName, RootPlan, TargetsPlan, Terms, Trusted, explain_root, plans};
+use sluice_metadata::{
+    DraftFile, KeyId, RepositoryProfile, RoleName, RootPlan, TargetsPlan, Terms, Trusted, explain_root, plans,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -102,19 +105,24 @@ pub struct TrustArgs {
 }
 
 impl TrustArgs {
+    /// Where it is kept.
+    pub fn folder(&self, given: &Given) -> Result<PathBuf, Failure> {
+        match &self.trust {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(given.path()?.with_file_name("trust")),
+        }
+    }
+
     /// What is in force, verified.
     pub async fn verified(&self, client: &AdminClient, given: &Given) -> Result<Trusted, Failure> {
-        let folder = match &self.trust {
-            Some(folder) => folder.clone(),
-            None => given.path()?.with_file_name("trust"),
-        };
         let repo_id = client.whoami().await?.repository;
-        Trust::open(&folder, &repo_id, self.root.as_deref())?.follow(client).await
+        Trust::open(&self.folder(given)?, &repo_id, self.root.as_deref())?.follow(client).await
     }
 }
 
+/// `show [FILE]`.
 #[derive(Debug, clap::Args)]
-struct Show {
+pub struct Show {
     /// A file instead of what is in force.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -126,23 +134,33 @@ impl Group {
     pub async fn run(self, given: &Given, output: &Output) -> Result<(), Failure> {
         match self.command {
             Command::Draft(draft) => draft.run(given, output).await,
-            Command::Sign(sign) => sign.root(output),
+            Command::Sign(sign) => sign.root(given, output),
             Command::Publish(publish) => publish.run(&given.resolve()?.client()?, output).await,
-            Command::Show(show) => show.run(given, output).await,
+            Command::Show(show) => {
+                let explain = |plan: &RootPlan| explain_root(None, plan);
+                show.run(given, output, (drafting::root_plan, |plans| plans.0, explain)).await
+            }
         }
     }
 }
 
 impl Show {
-    async fn run(self, given: &Given, output: &Output) -> Result<(), Failure> {
+    /// Explains the plan of a file, or of what is in force: how it is read, chosen and put into words is the role's.
+    pub async fn run<P>(
+        self,
+        given: &Given,
+        output: &Output,
+        (of_file, in_force_of, explain): (
+            impl Fn(&DraftFile) -> Result<P, Failure>,
+            impl Fn((RootPlan, TargetsPlan)) -> P,
+            impl Fn(&P) -> Vec<String>,
+        ),
+    ) -> Result<(), Failure> {
         let plan = match &self.file {
-            Some(file) => drafting::root_plan(&drafting::read(file)?)?,
-            None => {
-                let trusted = self.trust.verified(&given.resolve()?.client()?, given).await?;
-                in_force(&trusted)?.0
-            }
+            Some(file) => of_file(&drafting::read(file)?)?,
+            None => in_force_of(in_force(&self.trust.verified(&given.resolve()?.client()?, given).await?)?),
         };
-        output.report(&Explained { lines: explain_root(None, &plan) })
+        output.report(&Explained { lines: explain(&plan) })
     }
 }
 

@@ -1,12 +1,13 @@
 //! `targets draft`, `sign`, `publish` and `show`.
 
-use super::root::{TrustArgs, check_terms, drop_keys, file_in_force, in_force, public_key};
+use super::root::{Show, TrustArgs, check_terms, drop_keys, file_in_force, in_force, public_key};
 use crate::clock;
 use crate::credentials::Given;
-use crate::drafting::{self, Drafted, Explained, PublishArgs, SignArgs};
+use crate::drafting::{self, Drafted, PublishArgs};
 use crate::failure::Failure;
 use crate::key_file::HolderKey;
 use crate::output::Output;
+use crate::signing::SignArgs;
 use clap::Subcommand;
 use sluice_api::ceremony::{CeremonyState, NewServerKey};
 use sluice_api_client::AdminClient;
@@ -99,36 +100,17 @@ impl<T: FromStr<Err: ToString>> FromStr for OfRing<T> {
     }
 }
 
-#[derive(Debug, clap::Args)]
-struct Show {
-    /// A file instead of what is in force.
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
-    #[command(flatten)]
-    trust: TrustArgs,
-}
-
 impl Group {
     pub async fn run(self, given: &Given, output: &Output) -> Result<(), Failure> {
         match self.command {
             Command::Draft(draft) => draft.run(given, output).await,
-            Command::Sign(sign) => sign.targets(output),
+            Command::Sign(sign) => sign.targets(given, output),
             Command::Publish(publish) => publish.run(&given.resolve()?.client()?, output).await,
-            Command::Show(show) => show.run(given, output).await,
-        }
-    }
-}
-
-impl Show {
-    async fn run(self, given: &Given, output: &Output) -> Result<(), Failure> {
-        let plan = match &self.file {
-            Some(file) => drafting::targets_plan(&drafting::read(file)?)?,
-            None => {
-                let trusted = self.trust.verified(&given.resolve()?.client()?, given).await?;
-                in_force(&trusted)?.1
+            Command::Show(show) => {
+                let explain = |plan: &TargetsPlan| explain_targets(None, plan);
+                show.run(given, output, (drafting::targets_plan, |plans| plans.1, explain)).await
             }
-        };
-        output.report(&Explained { lines: explain_targets(None, &plan) })
+        }
     }
 }
 
