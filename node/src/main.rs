@@ -20,6 +20,7 @@ mod operations;
 mod origin;
 mod overlay_loop;
 mod report_loop;
+mod show_loop;
 mod status_loop;
 #[cfg(test)]
 mod testing;

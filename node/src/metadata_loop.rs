@@ -12,6 +12,7 @@ use crate::http::problem::chain;
 use crate::operations::advance::{self, AdvanceError, Documents};
 use crate::operations::restore;
 use crate::origin::Origin;
+use crate::show_loop;
 use crate::view::{NodeView, ViewHandle, ViewPublisher};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -63,6 +64,8 @@ pub struct MetadataLoop {
     pub fenced: watch::Sender<u64>,
     /// The hold that is set at this machine.
     pub hold: watch::Receiver<Option<Hold>>,
+    /// Told of the view that the origin turns out to be behind of.
+    pub behind: watch::Sender<Option<Arc<NodeView>>>,
     /// Between two looks.
     pub poll: Duration,
 }
@@ -136,6 +139,9 @@ impl MetadataLoop {
                     error = chain(&error),
                     "the origin's metadata was refused; what was trusted stays in force"
                 );
+                if matches!(&error, WalkError::Refresh(refused) if refused.refusal().is_some_and(show_loop::is_older)) {
+                    self.behind.send_replace(Some(self.view.load()));
+                }
                 Ok(())
             }
         }
@@ -213,6 +219,9 @@ impl MetadataLoop {
                 return Ok(());
             }
         };
+        if show_loop::loses_a_retraction(&current, &next) {
+            self.behind.send_replace(Some(Arc::clone(&current)));
+        }
         advance::commit(&self.store, &next).await?;
         let next = self.publisher.publish(next);
         let was_member = current.roster.member(&current.key).is_some();

@@ -17,6 +17,7 @@ use crate::operations::restore::{self, Joined, RestoreError};
 use crate::origin::Origin;
 use crate::overlay_loop::OverlayLoop;
 use crate::report_loop::ReportLoop;
+use crate::show_loop;
 use crate::status_loop::StatusLoop;
 use crate::trouble::Trouble;
 use crate::view::{NodeView, ViewPublisher};
@@ -178,6 +179,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
             serve: throttles.serve.clone(),
         },
     };
+    let (behind, shown) = watch::channel(None);
     let metadata_loop = MetadataLoop {
         origin: Arc::clone(&origin),
         store: store.clone(),
@@ -188,6 +190,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
         poke: Arc::clone(&look),
         fenced: fenced_sender,
         hold: held,
+        behind,
         poll: Duration::from_millis(settings.origin.metadata_poll_ms.max(100)),
     };
     let overlay_loop = OverlayLoop {
@@ -235,6 +238,7 @@ async fn start(settings: &NodeSettings, data: &Path, tasks: &mut Tasks) -> anyho
     tasks.spawn("exchange loop", with(stop.clone(), |stop| exchange.run(stop)));
     tasks.spawn("report loop", with(stop.clone(), |stop| async move { Ok(report_loop.run(stop).await?) }));
     tasks.spawn("witness loop", with(stop.clone(), |stop| async move { Ok(witness_loop.run(stop).await?) }));
+    tasks.spawn_steady("show loop", show_loop::run(Arc::clone(&origin), shown, stop.clone()));
     tasks.spawn_steady("status loop", status_loop.run(stop.clone()));
     tasks.spawn_steady("hold loop", hold_loop::run(data.to_owned(), hold_sender, stop.clone()));
     tasks.spawn_steady("limit loop", limit_loop::run(throttles, origin, view.clone(), stop.clone()));

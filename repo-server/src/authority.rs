@@ -6,6 +6,7 @@
 //!
 //! Invariants
 //! - Nothing is served that is not durable; nothing durable was signed twice under one version.
+//! - While a restore from a backup is under way nothing is signed but the change that ends it.
 //! - Nothing is signed while the clock stands before the newest timestamp or moved against monotonic time.
 
 use crate::clock;
@@ -19,9 +20,10 @@ use sluice_api::problem::ProblemType;
 use sluice_metadata::{Keyring, Publication, RepositoryProfile, RoleName, Signer, WriteError, Writer};
 use sluice_model::{Sha256, Timestamp};
 use sluice_repo_store::metadata::NewMetadata;
-use sluice_repo_store::{Store, WriteTx, audit, metadata};
+use sluice_repo_store::{Store, WriteTx, audit, metadata, restore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
@@ -51,6 +53,8 @@ pub struct Authority {
     /// Whether the operator vouched for a clock that stands before the newest timestamp, or that moved.
     accepts_clock: bool,
     started: (Instant, Timestamp),
+    /// Whether this server is being restored from a backup.
+    restoring: Arc<AtomicBool>,
     announcements: mpsc::Sender<Announcement>,
     batch: mpsc::Sender<Job>,
     /// Version of the timestamp that is served: whoever follows the signed state waits for it to change.
@@ -85,14 +89,14 @@ impl Authority {
         lease: Duration,
         accepts_clock: bool,
     ) -> Result<(Self, AuthorityTasks), Failure> {
-        let (writer, served, proposals) = store.read(|tx| -> Result<_, Failure> {
+        let (writer, served, proposals, is_restoring) = store.read(|tx| -> Result<_, Failure> {
             let files: Vec<(String, Arc<[u8]>)> =
                 metadata::current_files(tx)?.into_iter().map(|(name, bytes)| (name, Arc::from(bytes))).collect();
             let writer = Writer::load(&files).map_err(|error| Failure::broken("reading the stored metadata", error))?;
             let served = Served::of(writer.trusted(), None, |_, reference| {
                 Ok(metadata::document(tx, &reference.sha256)?.map(Bytes::from))
             })?;
-            Ok((writer, served, Proposals::load(tx)?))
+            Ok((writer, served, Proposals::load(tx)?, restore::pending(tx)?.is_some()))
         })?;
         let lease = match served.view.profile {
             RepositoryProfile::Strict => lease.min(STRICT_LEASE_MAX),
@@ -108,6 +112,7 @@ impl Authority {
             lease,
             accepts_clock,
             started: (clock::now(), clock::timestamp()),
+            restoring: Arc::new(AtomicBool::new(is_restoring)),
             announcements,
             batch,
         };
@@ -169,8 +174,29 @@ impl Authority {
         answered.await.map_err(|_| stopping())?
     }
 
-    /// Signs a new timestamp, and with it every role that is near its expiry.
+    /// The one change that is made while a restore is under way: the one that ends it.
+    pub async fn adopt<T, W>(&self, work: W) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut Draft, &WriteTx) -> Result<T, Failure> + Send + 'static,
+    {
+        self.change(move |draft, tx| {
+            draft.adopts = true;
+            work(draft, tx)
+        })
+        .await
+    }
+
+    /// The restore is durable: changes are signed again.
+    pub fn end_restore(&self) {
+        self.restoring.store(false, Ordering::Release);
+    }
+
+    /// Signs a new timestamp, and with it every role that is near its expiry. Nothing while a restore is under way.
     pub async fn renew(&self) -> Result<(), Failure> {
+        if self.restoring.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.change(|draft, _| {
             draft.renew = true;
             Ok(())
@@ -188,6 +214,11 @@ impl Authority {
             let proposals = signing.proposals.clone();
             let mut draft = Draft::new(self.served(), signing.writer.clone(), now, signing.keyring.clone(), proposals);
             let value = work(&mut draft, tx)?;
+            if (draft.changed || draft.renew) && !draft.adopts && self.restoring.load(Ordering::Acquire) {
+                let detail = "the repo server was restored from a backup and waits for its nodes to show what it forgot; \
+                              nothing is signed until then; its log names the nodes that it waits for";
+                return Err(Failure::refused(ProblemType::NotReady, detail));
+            }
             let mut proposals = std::mem::take(&mut draft.proposals);
             let made = if draft.changed || draft.renew { Some(self.sign(draft, &signing.keyring, tx)?) } else { None };
             proposals.store(tx, made.as_ref().map_or(&signing.writer, |(writer, _, _)| writer))?;
@@ -253,7 +284,7 @@ impl Authority {
         self.check_clock(draft.now())?;
         let now = draft.now();
         let log = audit::head(tx)?;
-        let Draft { mut writer, documents, served: before, changed, .. } = draft;
+        let Draft { mut writer, documents, served: before, changed, taken_over, .. } = draft;
         // What was done in this transaction is in it; the files that it leads to are leaves of the next.
         writer.set_log_head(log);
         let publication = if changed {
@@ -265,7 +296,8 @@ impl Authority {
         let after = Served::of(writer.trusted(), Some(&before), |name, _| {
             Ok(documents.get(name).or_else(|| before.documents.get(name)).cloned())
         })?;
-        let new = stored(&before, &after, &publication, documents.values());
+        let mut new = stored(&before, &after, &publication, documents.values());
+        new.replaced_files.extend(taken_over.into_iter().filter(|name| !after.files.contains_key(name)));
         metadata::put(tx, &new, now)?;
         if let Some((_, timestamp)) = new.files.iter().find(|(name, _)| name == "timestamp.json") {
             audit::put_head(tx, log.size, timestamp)?;

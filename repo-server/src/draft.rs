@@ -15,6 +15,8 @@ use sluice_model::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod takeover;
+
 /// The state with the changes made so far in this transaction. Dropped without a trace when the operation fails.
 pub struct Draft {
     now: Timestamp,
@@ -25,6 +27,10 @@ pub struct Draft {
     pub(crate) changed: bool,
     /// A new timestamp is wanted although nothing changed.
     pub(crate) renew: bool,
+    /// The change that ends a restore; no other is signed before it.
+    pub(crate) adopts: bool,
+    /// Files that nodes showed and this change went on from.
+    pub(crate) taken_over: Vec<String>,
     keyring: Arc<Keyring>,
     /// What waits for approvers' signatures.
     pub(crate) proposals: Proposals,
@@ -39,7 +45,18 @@ impl Draft {
         proposals: Proposals,
     ) -> Self {
         let documents = BTreeMap::new();
-        Self { now, served, writer, documents, changed: false, renew: false, keyring, proposals }
+        Self {
+            now,
+            served,
+            writer,
+            documents,
+            changed: false,
+            renew: false,
+            adopts: false,
+            taken_over: Vec::new(),
+            keyring,
+            proposals,
+        }
     }
 
     /// The time of this change.

@@ -21,6 +21,7 @@ pub struct Gauges {
     site_metadata_bytes: Family<Labels, Gauge>,
     site_wan_peak: Family<Labels, Gauge>,
     reports: Family<Labels, Counter>,
+    forgotten: Gauge,
 }
 
 impl Gauges {
@@ -38,6 +39,10 @@ impl Gauges {
             site_distinct_bytes: metrics.gauges("site_distinct_bytes", "Chunk bytes sent to a site, each chunk once"),
             site_metadata_bytes: metrics.gauges("site_metadata_bytes", "Metadata, documents, manifests sent to a site"),
             site_wan_peak: metrics.gauges("site_wan_peak_bytes_per_second", "Busiest second to a site since the start"),
+            forgotten: metrics.gauge(
+                "forgotten_metadata",
+                "1 since a node showed metadata that this server's keys signed and it does not know",
+            ),
             reports: metrics.counters("outcome_reports", "Outcome reports that came, by what became of them"),
         }
     }
@@ -46,6 +51,11 @@ impl Gauges {
     pub fn note_report(&self, verdict: &str) {
         let labels: Labels = vec![("verdict".into(), verdict.to_owned())];
         self.reports.get_or_create(&labels).inc();
+    }
+
+    /// A node has shown what this server's keys signed and it does not know.
+    pub fn note_forgotten(&self) {
+        self.forgotten.set(1);
     }
 
     /// Takes the values of this moment.

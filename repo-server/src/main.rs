@@ -21,6 +21,8 @@ mod overlay_links;
 mod overlay_loop;
 mod proposals;
 mod quotas;
+mod restore_loop;
+mod restore_room;
 mod served;
 mod state;
 mod sweep_loop;
@@ -54,6 +56,8 @@ enum Command {
     Init(InitArgs),
     /// Brings root, targets and ring files that people signed into force while the server does not run
     Publish(PublishArgs),
+    /// Says that the data folder is a restored backup: the next start first learns from the nodes what it forgot
+    Restore(RestoreArgs),
     /// Runs the repository
     Serve(ServeArgs),
     /// Prints the fingerprint of the internal CA, which `sluice login` asks for
@@ -121,6 +125,25 @@ struct PublishArgs {
 
 #[derive(Args)]
 #[command(
+    after_help = "Example:\n  sluice-repo restore --data /var/lib/sluice-repo --by ann --reason 'the disk died; backup of Sunday'\n  sluice-repo serve --data /var/lib/sluice-repo\n\nTo be given while the server does not run, before its first start from the backup. docs/restore.md is the guide."
+)]
+struct RestoreArgs {
+    /// The data folder, as it came from the backup
+    #[arg(long, default_value = "/var/lib/sluice-repo")]
+    data: PathBuf,
+    /// Who restores it: stands in the audit log for good
+    #[arg(long)]
+    by: sluice_model::PersonName,
+    /// Why, and from when the backup is: stands in the audit log for good
+    #[arg(long)]
+    reason: String,
+    /// How long nodes that do not answer are waited for; at least one must. 0: there is no node to ask
+    #[arg(long, default_value_t = 600)]
+    wait_secs: u64,
+}
+
+#[derive(Args)]
+#[command(
     after_help = "Example:\n  sluice-repo serve --data /var/lib/sluice-repo --config /etc/sluice/sluice-repo.toml"
 )]
 struct ServeArgs {
@@ -165,6 +188,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Init(args) => init(args),
         Command::Publish(args) => publish(args),
+        Command::Restore(args) => restore(args),
         Command::Serve(args) => serve(args),
         Command::Fingerprint(args) => fingerprint(args),
         Command::Openapi => openapi(),
@@ -240,6 +264,37 @@ fn publish(args: PublishArgs) -> anyhow::Result<ExitCode> {
             done.keys_deleted.len()
         ))?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
+    let reason = args.reason.trim();
+    if reason.is_empty() || reason.chars().count() > sluice_model::limits::TEXT_CHARS_MAX {
+        anyhow::bail!(
+            "say why in 1 to {} characters: --reason 'the disk died; backup of Sunday'",
+            sluice_model::limits::TEXT_CHARS_MAX
+        );
+    }
+    let path = args.data.join("repo.redb");
+    if !path.is_file() {
+        anyhow::bail!(
+            "{0} holds no repository; put the backup there first, or name its folder with --data",
+            args.data.display()
+        );
+    }
+    let store = sluice_repo_store::Store::open(&path).context("is sluice-repo serving this folder? Stop it first")?;
+    let done = operations::restore::declare(&store, args.by.as_str(), reason, args.wait_secs)?;
+    say(&format!(
+        "Noted: a backup with {} entries in its audit log and timestamp {}. {} unused enrolment tokens ended, because they may \
+         have been used since.\n\n\
+         Next: sluice-repo serve --data {}\n\
+         It signs nothing until its nodes, which come by themselves, have shown what they hold. Then look at `sluice audit`, \
+         and at `sluice token list`: tokens of people that were revoked after the backup are good again.",
+        done.backup.size,
+        done.timestamp_version,
+        done.tokens_ended,
+        args.data.display()
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

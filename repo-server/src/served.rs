@@ -37,6 +37,8 @@ pub struct Served {
     pub view: View,
     /// Who signs which role until when, soonest first.
     pub duties: Vec<Duty>,
+    /// Every role with its version.
+    pub versions: Vec<(String, u64)>,
     /// Every current metadata file by name.
     pub files: BTreeMap<String, Bytes>,
     /// Bytes of every document that `view.documents` names.
@@ -91,6 +93,7 @@ impl Served {
         let duties = sluice_metadata::duties(trusted);
         let mut served = Self {
             duties: duties.map_err(|error| Failure::broken("reading who signs which role", error))?,
+            versions: trusted.versions(),
             files: trusted.files().into_iter().map(|(name, bytes)| (name, Bytes::from_owner(bytes))).collect(),
             roster: parser.document(ROSTER, |before| &before.roster)?,
             revoked: parser.document(REVOKED, |before| &before.revoked)?,

@@ -10,6 +10,7 @@ use crate::operations::audited::RefusalBudget;
 use crate::operations::upload::BusyUploads;
 use crate::overlay_links::LinkTable;
 use crate::quotas::Quotas;
+use crate::restore_room::RestoreRoom;
 use crate::served::Served;
 use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::ContentStore;
@@ -22,6 +23,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
+
+/// Roots that enrolment tokens may name: a token is good for 30 days at most, and nobody rotates every other day. Each costs
+/// one signature check of a forged enrolment.
+const ROOTS_NAMED_MAX: usize = 16;
 
 /// State of handlers: `State<Shared>`.
 pub type Shared = Arc<App>;
@@ -62,6 +67,10 @@ pub struct App {
     pub quotas: Quotas,
     /// How many refusals may still be written to the audit log.
     pub refusals: RefusalBudget,
+    /// What nodes showed, while this server is being restored from a backup.
+    pub restore: RestoreRoom,
+    /// Held while what a node shows is read and verified: a body may be large.
+    pub showing: tokio::sync::Mutex<()>,
     /// Uploads in use by a request.
     pub busy_uploads: BusyUploads,
     /// Cancelled first when the program stops: long requests end early and keep what they have.
@@ -89,9 +98,21 @@ impl App {
         self.authority.served()
     }
 
-    /// SHA-256 of the first root: what enrolment tokens name, whatever roots follow.
+    /// SHA-256 of the first root: what this repository is known by, whatever roots follow.
     pub fn root_sha256(&self) -> Option<Sha256> {
         self.served().files.get("1.root.json").map(|bytes| sha256_of(bytes))
+    }
+
+    /// SHA-256 of the roots that enrolment tokens may name, the one in force first. New tokens name that one; those made
+    /// before a rotation, one of the others.
+    pub fn roots_sha256(&self) -> Vec<Sha256> {
+        let served = self.served();
+        let version = |name: &str| name.strip_suffix(".root.json")?.parse::<u64>().ok();
+        let mut roots: Vec<(u64, Sha256)> =
+            served.files.iter().filter_map(|(name, bytes)| Some((version(name)?, sha256_of(bytes)))).collect();
+        roots.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
+        roots.truncate(ROOTS_NAMED_MAX);
+        roots.into_iter().map(|(_, sha256)| sha256).collect()
     }
 
     /// The way to the site of a device; devices that belong to none share one.

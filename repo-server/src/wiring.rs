@@ -14,8 +14,11 @@ use crate::operations::upload::BusyUploads;
 use crate::overlay_links::LinkTable;
 use crate::overlay_loop::OverlayLoop;
 use crate::quotas::Quotas;
+use crate::restore_room::RestoreRoom;
 use crate::state::{App, Listening, Shared};
-use crate::{certificate_loop, device_loop, http_loop, https_loop, key_files, sweep_loop, timestamp_loop};
+use crate::{
+    certificate_loop, device_loop, http_loop, https_loop, key_files, restore_loop, sweep_loop, timestamp_loop,
+};
 use anyhow::{Context, anyhow, bail};
 use sluice_api::gossip::metadata_topic;
 use sluice_compliance_store::ComplianceStore;
@@ -24,7 +27,7 @@ use sluice_identity::{DeviceKey, InternalCa};
 use sluice_metadata::RepositoryProfile;
 use sluice_model::MemberAddresses;
 use sluice_overlay::{Overlay, OverlayConfig};
-use sluice_repo_store::{Store, members};
+use sluice_repo_store::{Store, members, restore};
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
 use sluice_transport::{DeviceListener, HttpsListener, ListenLimits};
@@ -135,11 +138,14 @@ async fn start(
     };
     app.listening.set(listening).map_err(|_| anyhow!("the listeners were bound twice"))?;
 
-    publish::sweep_content(&app).await?;
-    tell_roster(&app, listening).await?;
+    // A server that is being restored signs nothing yet, and does not know what content it still needs.
+    if app.restore.record().is_none() {
+        after_signing_began(&app).await?;
+    }
     let stop = || front.clone();
     spawn(front_tasks, "signing of batches", infallible(tasks.batches.run(stop())));
     spawn(front_tasks, "timestamp", infallible(timestamp_loop::run(app.authority.clone(), lease, stop())));
+    spawn(front_tasks, "restore", infallible(restore_loop::run(app.clone(), stop())));
     spawn(front_tasks, "http", infallible(http_loop::run(app.clone(), http, stop())));
     spawn(front_tasks, "https", infallible(https_loop::run(app.clone(), https, stop())));
     spawn(front_tasks, "certificates", infallible(renewal.run(stop())));
@@ -156,6 +162,13 @@ async fn start(
         async move { Ok(follow.run(stop).await?) }
     });
     Ok(app)
+}
+
+/// What a start does once this server may sign.
+pub async fn after_signing_began(app: &App) -> anyhow::Result<()> {
+    publish::sweep_content(app).await?;
+    let listening = *app.listening.get().context("the listeners are not bound yet")?;
+    tell_roster(app, listening).await
 }
 
 /// The program's state and the tasks that must run for it to move.
@@ -189,6 +202,7 @@ pub fn open(mut settings: RepoSettings, data: PathBuf, accepts_clock: bool) -> a
     let (content, writer) = ContentStore::open(&data.join("content"), limits)?;
     let (compliance, reports_writer) =
         ComplianceStore::open(&data.join("compliance.redb")).context("opening the compliance database")?;
+    let restored = store.read(restore::pending)?;
     let board = NodeBoard::load(store.read(members::words)?);
     let metrics = Metrics::default();
     let app = Arc::new(App {
@@ -208,6 +222,8 @@ pub fn open(mut settings: RepoSettings, data: PathBuf, accepts_clock: bool) -> a
         board,
         quotas: Quotas::default(),
         refusals: RefusalBudget::default(),
+        restore: RestoreRoom::opened(restored, clock::now()),
+        showing: tokio::sync::Mutex::default(),
         busy_uploads: BusyUploads::default(),
         data,
         stopping: CancellationToken::new(),

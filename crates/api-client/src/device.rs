@@ -8,11 +8,14 @@ use crate::repository::{document_of, metadata_of};
 use bytes::Bytes;
 use reqwest::Method;
 use sluice_api::DEVICE_PREFIX;
-use sluice_api::audit::{LOG_CONSISTENCY_BYTES_MAX, LOG_CONSISTENCY_PATH, LogConsistency};
+use sluice_api::audit::{
+    LOG_CONSISTENCY_BYTES_MAX, LOG_CONSISTENCY_PATH, LOG_GAP_BYTES_MAX, LOG_GAP_PATH, LogConsistency, LogGap,
+};
 use sluice_api::bans::BanReport;
 use sluice_api::device::{
     Acknowledgements, Announcement, EnrolAnswer, EnrolRequest, NodeStatus, ReportBatch, ReportReceipt,
 };
+use sluice_api::restore::{NewerMetadata, NewerReceipt};
 use sluice_identity::DeviceKey;
 use sluice_metadata::DocumentRef;
 use sluice_model::{MemberKey, TargetName};
@@ -79,6 +82,17 @@ impl DeviceClient {
     pub async fn log_consistency(&self, from: u64, to: u64) -> Result<LogConsistency, ClientError> {
         let path = format!("{LOG_CONSISTENCY_PATH}?from={from}&to={to}");
         self.http.get_json(&path, LOG_CONSISTENCY_BYTES_MAX).await
+    }
+
+    /// The entry of the audit log by which the server says that a log of `seen` entries is gone. Verify it with
+    /// `sluice_audit::verify_gap`.
+    pub async fn log_gap(&self, seen: u64, to: u64) -> Result<LogGap, ClientError> {
+        self.http.get_json(&format!("{LOG_GAP_PATH}?seen={seen}&to={to}"), LOG_GAP_BYTES_MAX).await
+    }
+
+    /// Shows the origin signed files that are newer than its own.
+    pub async fn newer_metadata(&self, newer: &NewerMetadata) -> Result<NewerReceipt, ClientError> {
+        self.http.send_json(Method::POST, &path("/newer-metadata"), newer, ANSWER_BYTES_MAX).await
     }
 
     /// Hands over outcome reports; what the receipt counts as stored is durable at the receiver.

@@ -5,6 +5,7 @@
 //! | `POST /enrol` | device -> origin | [`EnrolRequest`] -> [`EnrolAnswer`] |
 //! | `POST /announce` | node -> origin | [`Announcement`] -> 204 |
 //! | `POST /status` | node -> origin | [`NodeStatus`] -> 204 |
+//! | `POST /newer-metadata` | node -> origin | [`crate::restore::NewerMetadata`] -> [`crate::restore::NewerReceipt`] |
 //! | `POST /bans` | node -> origin | [`crate::bans::BanReport`] -> 204 |
 //! | `POST /outcomes` | agent -> node, node -> origin | [`ReportBatch`] -> [`ReportReceipt`] |
 //! | `GET /acknowledgements` | agent -> node | -> [`Acknowledgements`] of the calling endpoint |

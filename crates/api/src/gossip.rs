@@ -88,7 +88,7 @@ fn to_json(bundle: &MetadataBundle) -> Vec<u8> {
     serde_json::to_vec(bundle).expect("a bundle is names and text")
 }
 
-mod base64_bytes {
+pub(crate) mod base64_bytes {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serializer};

@@ -10,6 +10,7 @@ pub mod device;
 pub mod gossip;
 pub mod problem;
 pub mod requests;
+pub mod restore;
 pub mod tokens;
 
 /// Path prefix of the admin API.

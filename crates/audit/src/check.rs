@@ -4,8 +4,9 @@
 //! that line. Whoever changes lines together with their hashes meets the next signed head, and the fault names the lines
 //! between it and the head before. What no head covers is not believed at all: the last line is a head over everything.
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Event};
 use crate::export::{Begin, FORMAT, Kind, LINE_BYTES_MAX, Line};
+use crate::gap::Gap;
 use crate::tree::{Peaks, leaf_hash, sha256};
 use sluice_metadata::{Profile, Trusted, log_head_signed_by};
 use sluice_model::{LogHead, Sha256, Timestamp};
@@ -112,6 +113,20 @@ pub enum What {
         /// Of the head that was seen.
         size: u64,
     },
+    /// The same, but the log says itself that these entries were lost.
+    #[error(
+        "somebody else was shown a log of {size} entries, and entry {mark} of this one says that those after {backup} were lost when {by} restored the server from a backup: what they said cannot be shown"
+    )]
+    InGap {
+        /// Of the head that was seen.
+        size: u64,
+        /// The entry that marks the gap.
+        mark: u64,
+        /// Entries of the backup.
+        backup: u64,
+        /// Who restored it.
+        by: String,
+    },
 }
 
 /// A signed head of the log.
@@ -134,6 +149,8 @@ pub struct Verdict {
     pub heads: u64,
     /// The version of the newest root.
     pub root_version: u64,
+    /// Gaps that the log marks, with the number of the entry that does.
+    pub gaps: Vec<(u64, Gap)>,
 }
 
 /// A log being judged.
@@ -154,6 +171,10 @@ pub struct Checker {
     heads: u64,
     /// Whether the last head is signed as the anchor asks.
     is_last_anchored: bool,
+    /// Marks met so far.
+    gaps: Vec<(u64, Gap)>,
+    /// Heads that others saw and this log does not have, by the line where that shows.
+    not_as_seen: Vec<(u64, LogHead)>,
 }
 
 impl Checker {
@@ -173,6 +194,8 @@ impl Checker {
             last_head_line: 0,
             heads: 0,
             is_last_anchored: false,
+            gaps: Vec::new(),
+            not_as_seen: Vec::new(),
         }
     }
 
@@ -249,9 +272,12 @@ impl Checker {
         }
         self.peaks.push(hash);
         let at = self.peaks.size();
-        if self.seen.iter().any(|head| head.size == at && head.root != self.peaks.root()) {
-            return Err(What::NotAsSeen { size: at });
+        if let Event::Gap(gap) = &entry.event {
+            self.gaps.push((at, gap.clone()));
         }
+        // Judged at the end: a mark that explains it comes later.
+        let others = self.seen.iter().filter(|head| head.size == at && head.root != self.peaks.root());
+        self.not_as_seen.extend(others.map(|head| (self.line, *head)));
         Ok(entry)
     }
 
@@ -306,14 +332,22 @@ impl Checker {
         if last.head.size != expected || self.peaks.size() != expected || self.last_head_line != self.line {
             return Err(ended);
         }
-        if let Some(head) = self.seen.iter().find(|head| head.size > expected) {
-            return Err(Fault { line: self.line + 1, what: What::NotAsSeen { size: head.size } });
+        let beyond = self.seen.iter().filter(|head| head.size > expected).map(|head| (self.line + 1, *head));
+        if let Some((line, head)) = self.not_as_seen.iter().copied().chain(beyond).next() {
+            let mark = self.gaps.iter().find(|(_, gap)| gap.covers(head.size));
+            let what = match mark {
+                Some((mark, gap)) => {
+                    What::InGap { size: head.size, mark: *mark, backup: gap.backup.size, by: gap.by.clone() }
+                }
+                None => What::NotAsSeen { size: head.size },
+            };
+            return Err(Fault { line, what });
         }
         if !self.is_last_anchored {
             let why = "the key that you trust did not sign it".to_owned();
             return Err(Fault { line: self.line, what: What::BadHead(why) });
         }
         let root_version = self.roots.last().map_or(0, Trusted::root_version);
-        Ok(Verdict { repository: begin.repository, last, heads: self.heads, root_version })
+        Ok(Verdict { repository: begin.repository, last, heads: self.heads, root_version, gaps: self.gaps })
     }
 }

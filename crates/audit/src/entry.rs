@@ -1,5 +1,6 @@
 //! What one leaf of the log says, and its bytes.
 
+use crate::gap::Gap;
 use serde::{Deserialize, Serialize};
 use sluice_model::{Sha256, Timestamp};
 
@@ -23,6 +24,8 @@ pub enum Event {
     Act(Act),
     /// A metadata file was signed.
     Signed(SignedFile),
+    /// The log was continued from a backup; what was written after that is gone.
+    Gap(Gap),
 }
 
 /// Something that was done or refused.

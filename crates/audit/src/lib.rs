@@ -13,6 +13,7 @@
 mod check;
 mod entry;
 mod export;
+mod gap;
 mod proof;
 mod tree;
 mod witness;
@@ -20,6 +21,7 @@ mod witness;
 pub use check::{Anchor, Checker, Checkpoint, Fault, Verdict, What};
 pub use entry::{Act, Entry, Event, SignedFile};
 pub use export::{Begin, LINE_BYTES_MAX, begin_line, head_line, leaf_line, root_line};
+pub use gap::{Gap, GapRefused, HEADS_KEPT_MAX, SeenHeads, verify_gap};
 pub use proof::{PROOF_HASHES_MAX, ProofError, verify_consistency, verify_inclusion};
 pub use tree::{NodeAt, Peaks, append, consistency_proof, inclusion_proof, leaf_hash, root, sha256};
 pub use witness::{Doubt, Step, judge};

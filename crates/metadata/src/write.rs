@@ -230,6 +230,8 @@ pub struct Writer {
     given: BTreeMap<RoleName, DraftFile>,
     /// For the next timestamp; it says the same as the last one without it.
     log: Option<LogHead>,
+    /// Versions that the next commit leaves out.
+    skipped: u64,
 }
 
 impl fmt::Debug for Writer {
@@ -252,7 +254,7 @@ impl Writer {
 
     fn of(trusted: Trusted) -> Self {
         let files = trusted.files().into_iter().collect();
-        Self { trusted, files, pending: BTreeMap::new(), given: BTreeMap::new(), log: None }
+        Self { trusted, files, pending: BTreeMap::new(), given: BTreeMap::new(), log: None, skipped: 0 }
     }
 
     /// What a role lists, with changes that are not committed; `None` for a role that lists no targets.
@@ -266,6 +268,22 @@ impl Writer {
     /// Sets the head of the audit log that the next timestamp signs (`x-log`). It must continue the one before.
     pub fn set_log_head(&mut self, head: LogHead) {
         self.log = Some(head);
+    }
+
+    /// Lets the next commit sign every role that this server can sign anew, `count` versions further than usual: past
+    /// whatever was signed since a backup. Root is left out, because its versions are followed one by one.
+    pub fn skip_versions(&mut self, count: u64) {
+        self.skipped = count;
+    }
+
+    /// The version of the timestamp that the next commit signs.
+    pub fn next_timestamp_version(&self) -> u64 {
+        self.trusted.timestamp_version().saturating_add(1).saturating_add(self.skipped)
+    }
+
+    /// The highest serial of a retraction, with changes that are not committed.
+    pub fn highest_serial(&self) -> u64 {
+        self.entries(&RoleName::retractions()).map_or(0, |entries| archive::totals(entries).1)
     }
 
     /// Replaces what a role lists; signed by the next commit.

@@ -9,7 +9,7 @@
 //! - A head (signed timestamp) is kept where something was done since the one before it, and the newest always.
 
 use crate::{Reads, Rows, StoreError, WriteTx};
-use sluice_audit::{Act, Entry, Event, NodeAt, SignedFile, consistency_proof, leaf_hash, root};
+use sluice_audit::{Act, Entry, Event, Gap, NodeAt, SignedFile, consistency_proof, inclusion_proof, leaf_hash, root};
 use sluice_model::{LogHead, Sha256, Timestamp};
 
 /// Seq -> the leaf's bytes.
@@ -20,6 +20,8 @@ const NODES: Rows<u64> = Rows::new("audit_nodes_1");
 const ACTS: Rows<u64> = Rows::new("audit_acts_1");
 /// Size -> the signed `timestamp.json` over that many leaves.
 const HEADS: Rows<u64> = Rows::new("audit_heads_1");
+/// Seqs of the leaves that mark gaps.
+const GAPS: Rows<u64> = Rows::new("audit_gaps_1");
 
 /// Characters of one text of a line; what is longer is cut, or else one line could outgrow an export's.
 const TEXT_CHARS_MAX: usize = 4_000;
@@ -28,7 +30,8 @@ pub(crate) fn create(tx: &WriteTx) -> Result<(), StoreError> {
     tx.create(LEAVES)?;
     tx.create(NODES)?;
     tx.create(ACTS)?;
-    tx.create(HEADS)
+    tx.create(HEADS)?;
+    tx.create(GAPS)
 }
 
 /// What is to be written down.
@@ -61,6 +64,17 @@ pub struct AuditLine {
     pub hash: Sha256,
 }
 
+/// A leaf that marks a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapMark {
+    /// Its place.
+    pub seq: u64,
+    /// Its bytes.
+    pub leaf: Vec<u8>,
+    /// The path from it to the root that was asked for.
+    pub proof: Vec<Sha256>,
+}
+
 /// Writes a line and gives its seq.
 pub fn append(tx: &WriteTx, new: NewAuditLine) -> Result<u64, StoreError> {
     let act = Act {
@@ -73,6 +87,32 @@ pub fn append(tx: &WriteTx, new: NewAuditLine) -> Result<u64, StoreError> {
     let seq = write(tx, new.at, Event::Act(act))?;
     tx.put_bytes(ACTS, seq, &[])?;
     Ok(seq)
+}
+
+/// Marks a gap, and gives the mark's seq.
+pub fn append_gap(tx: &WriteTx, at: Timestamp, gap: Gap) -> Result<u64, StoreError> {
+    let gap = Gap { by: cut(gap.by), reason: cut(gap.reason), ..gap };
+    let seq = write(tx, at, Event::Gap(gap))?;
+    tx.put_bytes(GAPS, seq, &[])?;
+    Ok(seq)
+}
+
+/// The newest mark of a gap among the first `size` leaves that covers a log of `seen` leaves.
+pub fn gap_mark(tx: &impl Reads, seen: u64, size: u64) -> Result<Option<GapMark>, StoreError> {
+    if size > self::size(tx)? {
+        return Ok(None);
+    }
+    // Restores are rare: this list is short.
+    for (seq, _) in tx.list_bytes(GAPS, ..=size, usize::MAX)?.into_iter().rev() {
+        let leaf = tx.get_bytes(LEAVES, seq)?.ok_or(StoreError::Damaged { what: "the audit log lacks a line" })?;
+        if let Ok(Entry { event: Event::Gap(gap), .. }) = Entry::read(&leaf)
+            && gap.covers(seen)
+        {
+            let proof = inclusion_proof(seq - 1, size, |at| node(tx, at))?;
+            return Ok(Some(GapMark { seq, leaf, proof }));
+        }
+    }
+    Ok(None)
 }
 
 /// Writes a leaf for a metadata file that was signed.

@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod patches;
 pub mod proposals;
 pub mod requests;
+pub mod restore;
 pub mod schedules;
 pub mod sites;
 pub mod tokens;
@@ -53,6 +54,7 @@ impl Store {
             patches::create(tx)?;
             proposals::create(tx)?;
             requests::create(tx)?;
+            restore::create(tx)?;
             schedules::create(tx)?;
             sites::create(tx)?;
             tokens::create(tx)?;

@@ -43,6 +43,7 @@ impl Running {
             poke: Arc::new(Notify::new()),
             fenced: fenced_sender,
             hold: watch::channel(None).1,
+            behind: watch::channel(None).0,
             poll: Duration::from_secs(3_600),
         };
         let stop = stores.stop.clone();

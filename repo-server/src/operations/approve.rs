@@ -5,7 +5,7 @@
 
 use crate::authorize::{Action, Principal, Resource, authorize};
 use crate::draft::Draft;
-use crate::operations::{Failure, audited};
+use crate::operations::{Failure, audited, restore};
 use crate::state::App;
 use sluice_api::problem::ProblemType;
 use sluice_metadata::{RoleName, TargetEntry};
@@ -33,6 +33,7 @@ fn approve(
 ) -> Result<PatchRecord, Failure> {
     let mut record = patches::get(tx, patch)?.ok_or_else(|| no_such_patch(patch))?;
     authorize(principal, Action::Approve, Resource::Release { published_by: &record.published_by, ring })?;
+    check_publisher(&record)?;
     check_ring(draft, ring)?;
     check_not_retracted(tx, &record, &reinstated(draft.live_release(ring)))?;
     if record.approvals.iter().any(|approval| approval.ring == *ring) {
@@ -71,6 +72,18 @@ fn approve(
         },
     )?;
     Ok(record)
+}
+
+/// Two people stand behind each approval; after a restore one of them may be unknown.
+fn check_publisher(record: &PatchRecord) -> Result<(), Failure> {
+    if record.published_by.as_str() != restore::NOBODY {
+        return Ok(());
+    }
+    let detail = format!(
+        "nobody knows who published {}, since this server was restored from a backup; publish the same files again first",
+        record.patch
+    );
+    Err(Failure::refused(ProblemType::Conflict, detail))
 }
 
 /// Notes who proposed it; the rows are in the ring's proposal already.

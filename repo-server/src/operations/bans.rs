@@ -14,7 +14,7 @@ use sluice_api::bans::{BanList, BanReport, BanRow, FalseEvidence, Lift, NewLift}
 use sluice_api::problem::ProblemType;
 use sluice_exchange::evidence::{self, Evidence, NotConvicted};
 use sluice_model::limits::{BANS_MAX, TEXT_CHARS_MAX};
-use sluice_model::{BannedMember, Bans, LiftedBans, MemberKey, MemberKind};
+use sluice_model::{BannedMember, Bans, LiftedBans, MemberKey, MemberKind, Timestamp};
 use sluice_repo_store::bans::{self, BanRecord, Lifted};
 use sluice_repo_store::members::{self, NodeRecord};
 use sluice_repo_store::{Reads, WriteTx, audit};
@@ -181,17 +181,54 @@ pub async fn lift(app: &App, principal: &Principal, key: MemberKey, lift: NewLif
                 let detail = format!("no ban of {key} is in force; `sluice bans list` shows them");
                 Failure::refused(ProblemType::NotFound, detail)
             })?;
-            record.spent.push(statement_hash(&record.evidence.statement));
-            if record.spent.len() > SPENT_MAX {
-                record.spent.remove(0);
-            }
-            record.lifts = record.lifts.saturating_add(1);
-            record.lifted = Some(Lifted { at: draft.now(), by: who.clone(), reason: reason.clone() });
+            end(&mut record, Lifted { at: draft.now(), by: who.clone(), reason: reason.clone() });
             bans::put(tx, &record)?;
             audit::append(tx, audited::done(who, "member.lift-ban", key, reason))?;
             write_bans(draft, tx)
         })
         .await
+}
+
+/// Ends a ban: what convicted the member does not ban it again.
+fn end(record: &mut BanRecord, lifted: Lifted) {
+    record.spent.push(statement_hash(&record.evidence.statement));
+    if record.spent.len() > SPENT_MAX {
+        record.spent.remove(0);
+    }
+    record.lifts = record.lifts.saturating_add(1);
+    record.lifted = Some(lifted);
+}
+
+/// Makes the records say what a newer signed document says, after a restore from a backup.
+pub fn take_over(tx: &WriteTx, found: &Bans, now: Timestamp) -> Result<(), Failure> {
+    for ban in &found.bans {
+        let before = bans::get(tx, &ban.key)?;
+        if before.as_ref().is_some_and(|before| before.lifted.is_none()) {
+            continue;
+        }
+        let Ok(evidence) = Evidence::from_text(&ban.evidence) else { continue };
+        let record = BanRecord {
+            key: ban.key,
+            since: ban.since,
+            accuser: evidence.receiver(),
+            evidence: ban.evidence.clone(),
+            lifted: None,
+            lifts: found.lifts(&ban.key),
+            spent: before.map(|before| before.spent).unwrap_or_default(),
+        };
+        bans::put(tx, &record)?;
+    }
+    for mut record in bans::list(tx)? {
+        if record.lifted.is_some() || found.is_banned(&record.key) {
+            continue;
+        }
+        let by = super::restore::NOBODY.parse().expect("a person's name");
+        let reason = "lifted after the backup that this server was restored from".to_owned();
+        end(&mut record, Lifted { at: now, by, reason });
+        record.lifts = record.lifts.max(found.lifts(&record.key));
+        bans::put(tx, &record)?;
+    }
+    Ok(())
 }
 
 /// Writes `fleet/bans` anew.

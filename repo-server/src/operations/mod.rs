@@ -21,6 +21,7 @@ pub mod proposal;
 pub mod publish;
 pub mod quarantine;
 pub mod reinstate;
+pub mod restore;
 pub mod retract;
 pub mod second_person;
 pub mod sites;

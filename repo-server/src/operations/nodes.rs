@@ -26,6 +26,10 @@ pub async fn note_status(app: &App, key: MemberKey, status: NodeStatus) -> Resul
             format!("a status names at most {BANNED_MAX} peers, and no text above {TEXT_CHARS_MAX} characters");
         return Err(Failure::refused(ProblemType::Invalid, detail));
     }
+    // One that has less may refuse what is served here for another reason, and will show why.
+    if status.timestamp_version == served.view.timestamp_version {
+        app.restore.note_in_step(key);
+    }
     if let Some(word) = app.board.note(key, status, clock::timestamp()) {
         app.store.change(move |tx| members::put_word(tx, &word)).await?;
     }

@@ -5,7 +5,7 @@
 
 use crate::clock;
 use crate::draft::sha256_of;
-use crate::operations::{Failure, audited, compliance, quarantine};
+use crate::operations::{Failure, audited, compliance, quarantine, restore};
 use crate::state::App;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +28,7 @@ pub async fn run(app: &App, key: MemberKey, batch: ReportBatch) -> Result<Report
             format!("a batch has at most {REPORTS_PER_BATCH_MAX} reports; this one has {}", batch.reports.len());
         return Err(Failure::refused(ProblemType::TooLarge, detail));
     }
+    learn_key(app, key).await?;
     let endpoints = known_endpoints(app, &batch).await?;
     let checked = tokio::task::spawn_blocking(move || {
         batch.reports.iter().map(|report| check(report, &carrier, &endpoints)).collect::<Vec<_>>()
@@ -72,6 +73,15 @@ fn carrier(app: &App, key: MemberKey) -> Result<Carrier, Failure> {
         Some((_, row)) if row.state == EndpointState::Active => Ok(Carrier::Endpoint(endpoint)),
         _ => Err(super::not_enrolled(&key)),
     }
+}
+
+/// After a restore an endpoint may be known by the hash of its key alone; its own connection proves the key.
+async fn learn_key(app: &App, key: MemberKey) -> Result<(), Failure> {
+    let id = endpoint_id_of(&key);
+    let is_unknown = |record: &EndpointRecord| record.key == restore::unknown_key();
+    let known = app.store.look(move |tx| Ok::<_, Failure>(members::endpoint(tx, &id)?)).await?;
+    let Some(record) = known.filter(is_unknown) else { return Ok(()) };
+    app.store.change(move |tx| Ok::<_, Failure>(members::put_endpoint(tx, &EndpointRecord { key, ..record })?)).await
 }
 
 /// Whether the device may hand over reports at all: asked before a body is read.
@@ -137,6 +147,11 @@ fn check(envelope: &DsseEnvelope, carrier: &Carrier, endpoints: &Endpoints) -> R
         endpoints.get(&signer).ok_or_else(|| grave(format!("endpoint {signer} is not enrolled")))?;
     if endpoint.state == EndpointState::Revoked {
         return Err(grave(format!("endpoint {signer} was revoked")));
+    }
+    if endpoint.key == restore::unknown_key() {
+        return Err(plain(format!(
+            "the repo server was restored and knows endpoint {signer} by the hash of its key alone, until it brings a report itself"
+        )));
     }
     let payload = sluice_metadata::dsse::verify(envelope, endpoint.key.as_bytes(), OUTCOME_REPORT_TYPE)
         .map_err(|error| grave(format!("not a report of endpoint {signer}: {error}")))?;

@@ -5,7 +5,7 @@
 
 use crate::authorize::Principal;
 use crate::clock;
-use crate::operations::{Failure, audited, deb, upload};
+use crate::operations::{Failure, audited, deb, restore, upload};
 use crate::state::App;
 use sluice_api::admin::{NewArtifact, NewPatch};
 use sluice_api::problem::ProblemType;
@@ -120,7 +120,8 @@ fn existing(app: &App, new: &NewPatch) -> Result<Option<PatchRecord>, Failure> {
         let named = |artifact: &NewArtifact| (artifact.file_name.clone(), artifact.sha256);
         let stored: BTreeSet<_> = record.artifacts.iter().map(|a| (a.file_name.clone(), a.sha256)).collect();
         if new.artifacts.iter().map(named).collect::<BTreeSet<_>>() == stored {
-            return Ok(Some(record));
+            // What a restore brought back has no publisher, and maybe no content here: both come now.
+            return Ok(Some(record).filter(|record| record.published_by.as_str() != restore::NOBODY));
         }
         let detail =
             format!("{patch} was published before with other files; a version is never changed: choose a new one");
@@ -225,7 +226,8 @@ fn store_record(tx: &WriteTx, record: &PatchRecord, new: &NewPatch) -> Result<()
         check_not_retracted(tx, artifact)?;
         uploads::remove(tx, &artifact.upload)?;
     }
-    patches::put(tx, record)?;
+    let approvals = patches::get(tx, &record.patch)?.map(|before| before.approvals).unwrap_or_default();
+    patches::put(tx, &PatchRecord { approvals, ..record.clone() })?;
     let files = record.artifacts.iter().map(|artifact| format!("{} {}", artifact.file_name, artifact.sha256));
     audit::append(
         tx,

@@ -250,7 +250,7 @@ fn bury(
     Ok(tombstone)
 }
 
-fn remove_rows(draft: &mut Draft, content: &BTreeSet<Sha256>) -> Result<(), Failure> {
+pub(super) fn remove_rows(draft: &mut Draft, content: &BTreeSet<Sha256>) -> Result<(), Failure> {
     for ring in draft.served().view.rings.clone() {
         let Some(rows) = draft.release(&ring) else { continue };
         if rows.values().any(|row| content.contains(&row.sha256)) {

@@ -13,6 +13,7 @@ mod origin;
 mod overlay;
 mod publishing;
 mod reporting;
+mod restoring;
 mod retracting;
 mod roles;
 mod routes;

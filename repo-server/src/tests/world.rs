@@ -122,7 +122,12 @@ impl World {
     }
 
     /// Stops everything and opens the same folder again.
-    pub async fn reopen(mut self) -> Self {
+    pub async fn reopen(self) -> Self {
+        self.reopen_after(|_| ()).await
+    }
+
+    /// The same, with something done to the data folder in between.
+    pub async fn reopen_after(mut self, change: impl FnOnce(&Path)) -> Self {
         self.stop.cancel();
         while let Some(done) = self.tasks.join_next().await {
             done.unwrap();
@@ -130,6 +135,7 @@ impl World {
         let settings = self.app.settings.clone();
         let Self { app, router, dir, .. } = self;
         drop((app, router));
+        change(&dir.path().join("repo"));
         Self::open(dir, settings)
     }
 

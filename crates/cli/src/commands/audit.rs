@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use sluice_api::admin::AuditEntries;
 use sluice_api_client::AdminClient;
-use sluice_audit::{Anchor, Checker, LINE_BYTES_MAX, Verdict};
+use sluice_audit::{Anchor, Checker, Gap, LINE_BYTES_MAX, Verdict};
 use sluice_metadata::log_head_signed_by;
 use sluice_model::{LogHead, Sha256, Timestamp};
 use std::fs::{File, OpenOptions};
@@ -171,22 +171,40 @@ struct Verified {
     signed_at: Timestamp,
     heads: u64,
     root_version: u64,
+    gaps: Vec<MarkedGap>,
+}
+
+/// A restore from a backup that the log itself tells of.
+#[derive(Serialize)]
+struct MarkedGap {
+    mark: u64,
+    #[serde(flatten)]
+    gap: Gap,
 }
 
 impl Report for Verified {
     fn text(&self, _now: Timestamp) -> String {
-        format!(
+        let mut text = format!(
             "the log of {} is as it was signed: {} entries, {} signed heads, the last of {}\nroot of the tree: {}\n",
             self.repository, self.entries, self.heads, self.signed_at, self.root
-        )
+        );
+        for MarkedGap { mark, gap } in &self.gaps {
+            text += &format!(
+                "gap: entry {mark} says that {} restored the server from a backup of {} entries; of {} that were signed \
+                 before, those after it are lost ({})\n",
+                gap.by, gap.backup.size, gap.lost.size, gap.reason
+            );
+        }
+        text
     }
 }
 
 impl From<Verdict> for Verified {
     fn from(verdict: Verdict) -> Self {
-        let Verdict { repository, last, heads, root_version } = verdict;
+        let Verdict { repository, last, heads, root_version, gaps } = verdict;
+        let gaps = gaps.into_iter().map(|(mark, gap)| MarkedGap { mark, gap }).collect();
         let (entries, root) = (last.head.size, last.head.root);
-        Self { repository, entries, root, signed_at: last.issued_at, heads, root_version }
+        Self { repository, entries, root, signed_at: last.issued_at, heads, root_version, gaps }
     }
 }
 
@@ -194,7 +212,7 @@ impl Verify {
     fn run(self, output: &Output) -> Result<(), Failure> {
         let seen = self.seen.iter().map(|path| self.seen_head(path)).collect::<Result<Vec<_>, _>>()?;
         let mut checker = Checker::new(self.anchor()?, seen);
-        let file = File::open(&self.log).map_err(|error| Failure::path("read", &self.log, error))?;
+        let file = File::open(&self.log).map_err(|error| self.unreadable(error))?;
         let mut lines = BufReader::with_capacity(LINE_BYTES_MAX, file);
         let mut line = Vec::new();
         loop {
@@ -208,6 +226,16 @@ impl Verify {
             checker.push(&line)?;
         }
         output.report(&Verified::from(checker.finish()?))
+    }
+
+    fn unreadable(&self, error: std::io::Error) -> Failure {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            let path = self.log.display();
+            return Failure::Usage(format!(
+                "there is no file {path}; fetch the log with: sluice audit export --to {path}, or name the export that you have"
+            ));
+        }
+        Failure::path("read", &self.log, error)
     }
 
     fn anchor(&self) -> Result<Anchor, Failure> {

@@ -55,7 +55,7 @@ impl<'a> Signing<'a> {
         let version = body.header.version;
         if self.is_due(&role, body.header.expires) && self.keyring.reaches(&role, &after) {
             let mut signed = self.writer.stored(&role, version)?;
-            self.bump(&role, &mut signed, version);
+            self.renew(&role, &mut signed, version + 1);
             let bytes = envelope::sign(&Json::Object(signed), &self.keyring.named(&role, &after));
             self.files.insert(format!("{}.root.json", version + 1), bytes);
         }
@@ -100,7 +100,8 @@ impl<'a> Signing<'a> {
         // Without a ceremony the keys are those under which it was verified when it was loaded.
         let is_ceremony = !self.writer.given.is_empty();
         let still_verifies = !is_ceremony || self.writer.current(role)?.reaches(terms);
-        if pending.is_none() && still_verifies && !self.is_due(role, body.header.expires) {
+        let is_jump = self.writer.skipped > 0;
+        if pending.is_none() && still_verifies && !is_jump && !self.is_due(role, body.header.expires) {
             return Ok(());
         }
         let signers = self.keyring.named(role, terms);
@@ -119,8 +120,9 @@ impl<'a> Signing<'a> {
         if let Some(entries) = pending {
             signed.insert("targets".into(), encode_targets(entries)?);
         }
-        self.bump(role, &mut signed, version);
-        self.add(role, version + 1, envelope::sign(&Json::Object(signed), &signers))
+        let next = self.after(version);
+        self.renew(role, &mut signed, next);
+        self.add(role, next, envelope::sign(&Json::Object(signed), &signers))
     }
 
     /// A role that targets delegates to from now on: empty, if this server may say so.
@@ -137,7 +139,8 @@ impl<'a> Signing<'a> {
         let version = body.header.version;
         let terms = self.root.terms(&role);
         let has_its_keys = RootPlan::of(&self.writer.current(&RoleName::root())?)?.terms(&role) == terms;
-        if self.meta.is_empty() && has_its_keys && !self.is_due(&role, body.header.expires) {
+        if self.meta.is_empty() && has_its_keys && self.writer.skipped == 0 && !self.is_due(&role, body.header.expires)
+        {
             let bytes =
                 &self.writer.files.get(&format!("{version}.snapshot.json")).ok_or_else(|| missing("snapshot"))?;
             return Ok(file_meta(version, bytes));
@@ -147,9 +150,10 @@ impl<'a> Signing<'a> {
         for (name, meta) in std::mem::take(&mut self.meta) {
             table.insert(format!("{name}.json"), meta);
         }
-        self.bump(&role, &mut signed, version);
+        let next = self.after(version);
+        self.renew(&role, &mut signed, next);
         let bytes = envelope::sign(&Json::Object(signed), &self.signers(&role)?);
-        self.add(&role, version + 1, bytes)?;
+        self.add(&role, next, bytes)?;
         self.meta.remove(&role).ok_or_else(|| missing("snapshot").into())
     }
 
@@ -158,7 +162,7 @@ impl<'a> Signing<'a> {
         let trusted = &self.writer.trusted;
         let signers = self.signers(&role)?;
         let tombstones = self.writer.entries(&RoleName::retractions());
-        let version = trusted.timestamp_version() + 1;
+        let version = self.after(trusted.timestamp_version());
         let log = self.writer.log.or_else(|| trusted.log_head());
         let signed = encode_timestamp(version, self.now, lease, snapshot, tombstones, log);
         self.files.insert("timestamp.json".into(), envelope::sign(&signed, &signers));
@@ -176,8 +180,13 @@ impl<'a> Signing<'a> {
         Ok(())
     }
 
-    fn bump(&self, role: &RoleName, signed: &mut BTreeMap<String, Json>, version: u64) {
-        signed.insert("version".into(), Json::Unsigned(version + 1));
+    /// The version that this commit gives a role of `version`.
+    fn after(&self, version: u64) -> u64 {
+        version.saturating_add(1).saturating_add(self.writer.skipped)
+    }
+
+    fn renew(&self, role: &RoleName, signed: &mut BTreeMap<String, Json>, version: u64) {
+        signed.insert("version".into(), Json::Unsigned(version));
         signed.insert("expires".into(), json::text(self.now.plus(lifetime(role)).to_seconds_text()));
     }
 
