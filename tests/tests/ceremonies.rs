@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::Value;
-use sluice_tests::{programs, world};
+use sluice_tests::{copy_folder, programs, world};
 use sluice_xtask::lab::world::{World, rows};
 use sluice_xtask::lab::{Said, packages, said, wait};
 use std::path::{Path, PathBuf};
@@ -102,6 +102,7 @@ fn a_running_dev_fleet_becomes_a_production_one_and_nobody_enrols_again() {
     let folder = world.lab.folder("people").unwrap();
     keys(&folder, &["ann", "ben", "cat", "bob"]);
     std::fs::copy(root_of(&world), folder.join("1.root.json")).unwrap();
+    let token_before = world.node_token("lyon").unwrap();
 
     // From dev to production, with bob's own key for the ring.
     let mut draft = vec!["root", "draft", "--out", "c", "--root", "1.root.json", "--profile", "standard"];
@@ -117,7 +118,9 @@ fn a_running_dev_fleet_becomes_a_production_one_and_nobody_enrols_again() {
         &["targets", "draft", "--out", "c", "--approver", "production:bob=bob.key.pub"],
     ));
     assert!(shown.out.contains("rel-production: gets bob"), "{}", shown.out);
+    a_forged_predecessor_is_refused(&folder);
     let shown = sign(&folder, "root", "c/2.root.json", "ann");
+    assert!(shown.contains("compared with root 1, which this machine trusts"), "{shown}");
     assert!(shown.contains("root: gets ann") && shown.contains("root: loses the unnamed key"), "{shown}");
     sign(&folder, "root", "c/2.root.json", "ben");
     sign(&folder, "targets", "c/2.targets.json", "ann");
@@ -131,6 +134,15 @@ fn a_running_dev_fleet_becomes_a_production_one_and_nobody_enrols_again() {
     let published = done(&mut as_bob(&world, &folder, &publish)).out;
     assert_eq!(published.matches("deleted on the server").count(), 2, "{published}");
     assert_eq!(world.lab.ask(&world.bob, &["status"]).unwrap()["profile"], "standard");
+
+    // Tokens of before and of after the rotation name another root each, and both are good.
+    let token_after = world.node_token("lyon").unwrap();
+    let named = |token: &str| token.rsplit('-').next().unwrap().to_owned();
+    assert_ne!(named(&token_before), named(&token_after));
+    for (name, token) in [("node-before", &token_before), ("node-after", &token_after)] {
+        let joined = said(&mut world.join(token, &world.lab.dir().join(name))).unwrap();
+        assert_eq!(joined.code, 0, "{name}: {}{}", joined.out, joined.err);
+    }
 
     // The server alone publishes nothing into production; bob's key does, and the endpoint follows.
     let version = packages::one(&world.lab.folder("packages").unwrap(), "1.0-1", 1 << 20).unwrap();
@@ -180,6 +192,35 @@ fn a_running_dev_fleet_becomes_a_production_one_and_nobody_enrols_again() {
     let production = rows(&calendar, "roles").iter().find(|row| row["role"] == "rel-production").unwrap().clone();
     assert_eq!((&production["people"], &production["threshold"]), (&serde_json::json!(["bob"]), &serde_json::json!(2)));
     world.lab.stop_all();
+}
+
+/// Another root under the name of the one before, or a machine that trusts none: nothing is signed.
+fn a_forged_predecessor_is_refused(folder: &Path) {
+    let mut init = Command::new(programs().unwrap().join("sluice-repo"));
+    init.current_dir(folder).args(["init", "--profile", "standard", "--data", "other"]);
+    for name in ["ann", "ben", "cat"] {
+        let holder = format!("{name}={name}.key.pub");
+        init.args(["--root-key", &holder, "--targets-key", &holder]);
+    }
+    done(&mut init);
+    copy_folder(&folder.join("c"), &folder.join("forged")).unwrap();
+    std::fs::copy(folder.join("other/ceremony/1.root.json"), folder.join("forged/1.root.json")).unwrap();
+    let sign = |group: &str| {
+        let file = format!("forged/2.{group}.json");
+        ["sign", &file, "--key", "ann.key", "--passphrase-fd", "3", "--yes"].map(str::to_owned)
+    };
+    for group in ["root", "targets"] {
+        let arguments = sign(group);
+        let arguments: Vec<&str> = std::iter::once(group).chain(arguments.iter().map(String::as_str)).collect();
+        let refused = said(&mut sluice(folder, &arguments)).unwrap();
+        assert_eq!(refused.code, 1, "{group}: {}{}", refused.out, refused.err);
+        assert!(refused.err.contains("somebody put another one there"), "{}", refused.err);
+        assert!(refused.err.contains("loses the unnamed key"), "it does not say what differs: {}", refused.err);
+        let elsewhere = folder.join("elsewhere");
+        std::fs::create_dir_all(&elsewhere).unwrap();
+        let stranger = said(sluice(folder, &arguments).env("HOME", elsewhere)).unwrap();
+        assert!(stranger.code == 2 && stranger.err.contains("--root FILE"), "{}{}", stranger.out, stranger.err);
+    }
 }
 
 /// The first root, as an administrator takes it from the server's disk when he makes the repository.

@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 
 /// Root metadata is at most this long.
 const ROOT_BYTES_MAX: u64 = 64 << 10;
+/// Roots among which the one that the token names is looked for: a rotation a week for four years.
+const ROOTS_MAX: u64 = 256;
 /// Addresses of the origin that are tried.
 const ADDRESSES_MAX: usize = 8;
 
@@ -36,7 +38,7 @@ pub struct Bootstrap {
     pub origin: Member,
     /// Where to try to reach it: the roster's addresses, then hints. The key decides who is there.
     pub origin_addresses: Vec<SocketAddr>,
-    /// SHA-256 of `1.root.json`.
+    /// SHA-256 of the root that the token names.
     pub root_sha256: Sha256,
 }
 
@@ -54,12 +56,12 @@ pub enum BootstrapError {
     Root(#[source] MetadataError),
     /// Another repository than the token's, or somebody in between.
     #[error(
-        "{url} is not the repository of this token: its root metadata has the hash {found}, the token names {expected}. Check the URL; if it is right, somebody answers in its place"
+        "{url} is not the repository of this token: none of its root metadata has the hash that the token names, {expected}; the newest has {found}. Check the URL; if it is right, somebody answers in its place"
     )]
     OtherRepository {
         /// What was asked.
         url: String,
-        /// First half of the hash found.
+        /// First half of the newest root's hash.
         found: String,
         /// First half of the hash named by the token.
         expected: String,
@@ -84,7 +86,7 @@ pub enum BootstrapError {
 /// Fetches and verifies everything up to the roster from the repository at `url`.
 pub async fn bootstrap(url: &str, token: &EnrolmentTokenText, now: Timestamp) -> Result<Bootstrap, BootstrapError> {
     let repository = RepositoryClient::new(url)?;
-    let (root, root_sha256) = first_root(&repository, token).await?;
+    let (root, root_sha256) = named_root(&repository, token).await?;
     let trusted = Trusted::new(&root, Profile::Strict).map_err(BootstrapError::Root)?;
     let trusted = refresh(&trusted, &repository, now).await?.trusted;
     let view = View::of(&trusted)?;
@@ -136,21 +138,28 @@ pub fn enrol_request(
     }
 }
 
-async fn first_root(
+/// The root that was in force when the token was made, which is trusted by its hash; later ones are followed from there.
+async fn named_root(
     repository: &RepositoryClient,
     token: &EnrolmentTokenText,
 ) -> Result<(Bytes, Sha256), BootstrapError> {
-    let missing = || RefreshError::Missing { file: "1.root.json".to_owned() };
-    let root = repository.metadata_file("1.root.json", ROOT_BYTES_MAX).await?.ok_or_else(missing)?;
-    let sha256 = sha256_of(&root);
-    if !token.names_root(sha256.as_bytes()) {
-        return Err(BootstrapError::OtherRepository {
-            url: repository.base_url().to_owned(),
-            found: hex::encode(&sha256.as_bytes()[..16]),
-            expected: hex::encode(token.root_prefix),
-        });
+    let mut newest = None;
+    for version in 1..=ROOTS_MAX {
+        let Some(root) = repository.metadata_file(&format!("{version}.root.json"), ROOT_BYTES_MAX).await? else {
+            break;
+        };
+        let sha256 = sha256_of(&root);
+        if token.names_root(sha256.as_bytes()) {
+            return Ok((root, sha256));
+        }
+        newest = Some(sha256);
     }
-    Ok((root, sha256))
+    let Some(newest) = newest else { return Err(RefreshError::Missing { file: "1.root.json".to_owned() }.into()) };
+    Err(BootstrapError::OtherRepository {
+        url: repository.base_url().to_owned(),
+        found: hex::encode(&newest.as_bytes()[..16]),
+        expected: hex::encode(token.root_prefix),
+    })
 }
 
 async fn roster_of(repository: &RepositoryClient, view: &View) -> Result<(Roster, Bytes), BootstrapError> {

@@ -13,7 +13,7 @@ use sluice_api::problem::{Problem, ProblemType};
 use sluice_identity::endpoint_id_of;
 use sluice_metadata::verify_purpose;
 use sluice_model::limits::ENDPOINTS_PER_SITE_MAX;
-use sluice_model::{EndpointState, MemberAddresses, MemberKey, RingName, SiteName};
+use sluice_model::{EndpointState, MemberAddresses, MemberKey, RingName, Sha256, SiteName};
 use sluice_repo_store::members::{self, EndpointRecord, NodeRecord};
 use sluice_repo_store::tokens::{self, EnrolmentTokenRecord, TokenKind, TokenUse};
 use sluice_repo_store::{Reads, WriteTx, audit};
@@ -50,12 +50,11 @@ struct Checked {
 }
 
 async fn enrol(app: &App, key: MemberKey, remote: SocketAddr, request: EnrolRequest) -> Result<EnrolAnswer, Failure> {
-    let root = app.root_sha256().ok_or_else(|| Failure::broken("reading the first root", "it is not stored"))?;
-    let checked = check(key, remote, request, root.as_bytes())?;
+    let checked = check(key, remote, request, &app.roots_sha256())?;
     app.authority.change_batched(move |draft, tx| admit(draft, tx, &checked)).await
 }
 
-fn check(key: MemberKey, remote: SocketAddr, request: EnrolRequest, root: &[u8; 32]) -> Result<Checked, Failure> {
+fn check(key: MemberKey, remote: SocketAddr, request: EnrolRequest, roots: &[Sha256]) -> Result<Checked, Failure> {
     let malformed = |what: &str| Failure::refused(ProblemType::Malformed, format!("{what}; copy the token whole"));
     let (mut id, mut secret, mut signature) = ([0; 8], [0; 32], [0; 64]);
     hex::decode_to_slice(&request.token_id, &mut id).map_err(|_| malformed("token_id is not 16 hex characters"))?;
@@ -63,12 +62,15 @@ fn check(key: MemberKey, remote: SocketAddr, request: EnrolRequest, root: &[u8; 
         .map_err(|_| malformed("token_secret is not 64 hex characters"))?;
     hex::decode_to_slice(&request.signature, &mut signature)
         .map_err(|_| Failure::refused(ProblemType::Malformed, "signature is not 128 hex characters"))?;
-    let signed = [id.as_slice(), root.as_slice()].concat();
-    verify_purpose(key.as_bytes(), "enrol", &signed, &signature).map_err(|_| {
+    let is_over = |root: &Sha256| {
+        let signed = [id.as_slice(), root.as_bytes()].concat();
+        verify_purpose(key.as_bytes(), "enrol", &signed, &signature).is_ok()
+    };
+    if !roots.iter().any(is_over) {
         let detail = "the signature is not by the key of this connection over this token and this repository; enrol with a \
                       token of this repository, from the device itself";
-        Failure::refused(ProblemType::EnrolmentUnproven, detail)
-    })?;
+        return Err(Failure::refused(ProblemType::EnrolmentUnproven, detail));
+    }
     let addresses = match request.kind {
         DeviceKind::Node => check_addresses(request.addresses, remote)?,
         DeviceKind::Endpoint => MemberAddresses::default(),

@@ -68,7 +68,8 @@ pub async fn new_enrolment(
             Ok(record)
         })
         .await?;
-    let root = app.root_sha256().ok_or_else(|| Failure::broken("reading the first root", "it is not stored"))?;
+    let roots = app.roots_sha256();
+    let root = roots.first().ok_or_else(|| Failure::broken("reading the root in force", "it is not stored"))?;
     Ok(EnrolmentToken {
         token: format!("slt1-{id}-{}-{}", hex::encode(secret), hex::encode(&root.as_bytes()[..16])),
         id,

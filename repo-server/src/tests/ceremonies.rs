@@ -92,6 +92,14 @@ impl World {
         hex::decode(made.expect_ok().json()["public"].as_str().unwrap()).unwrap().try_into().unwrap()
     }
 
+    /// The next root, signed by the server itself as in profile dev, with another key of the timestamp.
+    pub(super) async fn rotate_timestamp_key(&self) {
+        let key = self.new_key("timestamp").await;
+        let mut plan = self.root_plan().next(crate::clock::timestamp());
+        plan.roles.insert(RoleName::timestamp(), Terms::new([key], 1));
+        self.publish_files(&[&plan.to_draft()]).await.expect_ok();
+    }
+
     /// What a client that trusts the first root says now.
     fn client(&self) -> Trusted {
         let served = self.app.served();

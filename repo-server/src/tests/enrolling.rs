@@ -12,6 +12,33 @@ async fn world() -> World {
     world
 }
 
+/// What a device sends that found the root which the token names.
+fn signed_over(world: &World, device: &sluice_identity::DeviceKey, token: &str, root: &[u8]) -> serde_json::Value {
+    let mut request = world.enrol_request(device, "node", token);
+    let id = hex::decode(token.split('-').nth(1).unwrap()).unwrap();
+    let signed = [id.as_slice(), crate::draft::sha256_of(root).as_bytes()].concat();
+    request["signature"] = json!(hex::encode(device.signer().sign_purpose("enrol", &signed)));
+    request
+}
+
+#[tokio::test]
+async fn after_a_rotation_a_token_names_the_new_root_and_one_from_before_is_still_good() {
+    let world = world().await;
+    let before = world.token("node", "lyon", None).await;
+    world.rotate_timestamp_key().await;
+    let after = world.token("node", "lyon", None).await;
+    let root = |version: u64| world.app.served().files[&format!("{version}.root.json")].to_vec();
+    let named = |token: &str| token.split('-').nth(3).unwrap().to_owned();
+    let hash = |root: &[u8]| crate::draft::sha256_of(root).to_hex()[..32].to_owned();
+    assert_eq!((named(&before), named(&after)), (hash(&root(1)), hash(&root(2))));
+    let request = signed_over(&world, &key(1), &before, &root(1));
+    world.device_post(&key(1), "/enrol", &request).await.expect_ok();
+    let request = signed_over(&world, &key(2), &after, &root(2));
+    world.device_post(&key(2), "/enrol", &request).await.expect_ok();
+    let other = signed_over(&world, &key(3), &world.token("node", "lyon", None).await, b"another repository's root");
+    world.device_post(&key(3), "/enrol", &other).await.expect(403, "enrolment-unproven", &["token of this repository"]);
+}
+
 // proves: A6
 #[tokio::test]
 async fn a_node_and_an_endpoint_enrol_and_stand_in_the_signed_documents() {
