@@ -1,5 +1,6 @@
-//! What content is: how an artifact is cut into chunks, what its manifest says, which chunks are there, and which
-//! bytes of it an HTTP request selects.
+//! What content is: how an artifact is cut into chunks, what its manifest says, which chunks are there, which bytes of
+//! it an HTTP request selects ([`range`]), how that is answered ([`mod@answer`]), what download clients are told to check
+//! ([`pieces`], [`metalink`]) and which nodes they are sent to ([`nearest`]).
 //!
 //! Pure core: no file, no socket, no clock. Bytes come as slices, answers go out as values.
 //!
@@ -10,11 +11,17 @@
 
 #![warn(missing_docs)]
 
+pub mod answer;
 mod bitmap;
 mod chunker;
 mod cutter;
 mod manifest;
+pub mod metalink;
+pub mod nearest;
+pub mod pieces;
 pub mod range;
+#[cfg(test)]
+mod sample;
 
 pub use bitmap::{Bitmap, BitmapError};
 pub use chunker::{ChunkerParams, UnknownChunker};
