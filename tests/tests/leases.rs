@@ -2,11 +2,12 @@
 //! version the endpoints of a site go back in the outage, without the WAN. proves: F3, F7, F9, P4, P8, P13, attack 24.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "tests measure time")]
 
+use anyhow::Context;
 use sluice_api_client::{ContentRequest, DeviceClient, Timeouts};
 use sluice_identity::DeviceKey;
 use sluice_rollout::gate::{PURPOSE_HEADER, PURPOSE_ROLLBACK};
 use sluice_tests::poll::{Answered, SlowDownload, poll, until};
-use sluice_tests::{metric, world_with};
+use sluice_tests::{is_full_tier, metric, world_with};
 use sluice_xtask::lab::packages::{self, Version};
 use sluice_xtask::lab::world::{Node, World, content_url, curl, rows};
 use sluice_xtask::lab::{said, wait};
@@ -19,30 +20,53 @@ const LONG: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_millis(50);
 /// A client that takes a megabyte a second: it would need twice the lease.
 const READ_PAUSE: Duration = Duration::from_millis(60);
-/// The lease of these repositories.
-const LEASE_SECS: &str = "12";
-/// How long a timestamp was under way when it arrived counts as well; without a clock nobody knows how long.
-const UNDER_WAY_MAX: Duration = Duration::from_millis(1_500);
+/// The lease of these repositories: the shortest that a repository takes.
+const LEASE_SECS: &str = "10";
 /// The clock of another process: https://github.com/wolfcw/libfaketime, from the distribution.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+/// Endpoints that go back in an outage, every run and before a release.
+const ENDPOINTS: usize = 12;
+const ENDPOINTS_FULL: usize = 50;
+/// Agents that run at the same time.
+const RUNS_AT_ONCE: usize = 12;
+/// How long a timestamp was under way when it arrived counts as well; without a clock nobody knows how long.
+const UNDER_WAY_MAX: Duration = Duration::from_millis(1_500);
 
 fn path(version: &Version) -> String {
     format!("/content/sha256/{}", version.debs[0].sha256)
 }
 
 /// A site with one node that serves one patch.
-fn serving(name: &str, environment: &[(String, String)]) -> (World, Version) {
+fn serving(name: &str) -> (World, Version) {
+    serving_under(name, &[&[]])
+}
+
+/// A site with a node for each of `environments`; all serve one patch.
+fn serving_under(name: &str, environments: &[&[(String, String)]]) -> (World, Version) {
     let mut world = world_with(name, &[("SLUICE_LEASE_SERVING_SECS", LEASE_SECS)]).unwrap();
     world.add_site("lyon", "10.1.0.0/16", "800mbit").unwrap();
-    world.node_environment = environment.to_vec();
-    world.add_node("node-1", "lyon").unwrap();
+    for (idx, environment) in environments.iter().enumerate() {
+        world.node_environment = environment.to_vec();
+        world.add_node(&format!("node-{}", idx + 1), "lyon").unwrap();
+    }
     world.until_connected().unwrap();
     let version = packages::one(&world.lab.folder("packages").unwrap(), "1.0-1", 24 << 20).unwrap();
     world.publish("demo", &version, "high", "CVE-2026-10001").unwrap();
     world.approve("demo/1.0-1", "production").unwrap();
-    let url = content_url(&world.nodes[0], &version);
-    assert!(wait(LONG, || Ok(curl(&["-o", "/dev/null", &url])?.status == 200)).unwrap(), "the patch is not served");
+    for node in &world.nodes {
+        let url = content_url(node, &version);
+        assert!(wait(LONG, || Ok(curl(&["-o", "/dev/null", &url])?.status == 200)).unwrap(), "the patch is not served");
+    }
     (world, version)
+}
+
+/// The version of the timestamp that a node acts on.
+fn timestamp_version(node: &Node) -> anyhow::Result<u64> {
+    let url = format!("http://{}/tuf/metadata/timestamp.json", node.listening.http);
+    let mut command = Command::new("curl");
+    let text = sluice_xtask::cargo::output(command.args(["--silent", "--fail", "--max-time", "5", &url]))?;
+    let file: serde_json::Value = serde_json::from_str(&text)?;
+    file["signed"]["version"].as_u64().context("a timestamp without a version")
 }
 
 /// The end of the lease that a node acts on, by its own word.
@@ -68,7 +92,7 @@ fn last_served(answers: &[Answered], end: SystemTime) -> f64 {
 
 #[test]
 fn a_node_that_is_cut_off_serves_to_the_end_of_its_lease_and_never_once_after_it() {
-    let (mut world, version) = serving("lease", &[]);
+    let (mut world, version) = serving("lease");
     let mut download = SlowDownload::begin(&world.nodes[0].listening.http, &path(&version)).unwrap();
     world.lab.kill("repo").unwrap();
     let end = lease_until(&world.nodes[0]);
@@ -108,8 +132,8 @@ struct FakeClock {
 }
 
 impl FakeClock {
-    fn new(folder: &Path) -> Self {
-        let clock = Self { file: folder.join(format!("clock-{}", std::process::id())) };
+    fn new(name: &str) -> Self {
+        let clock = Self { file: std::env::temp_dir().join(format!("clock-{name}-{}", std::process::id())) };
         clock.set("+0");
         clock
     }
@@ -151,49 +175,77 @@ fn has_faketime(test: &str) -> bool {
     is_there
 }
 
-/// The node's clock is changed, then the WAN goes: the lease ends when it would have ended.
-fn a_wrong_clock_does_not_prolong_the_lease(name: &str, change: impl FnOnce(&FakeClock)) {
-    let clock = FakeClock::new(&std::env::temp_dir());
-    let (mut world, version) = serving(name, &clock.environment());
-    change(&clock);
-    // A timestamp that arrives under the wrong clock says the time again.
-    std::thread::sleep(Duration::from_secs(3));
+/// The clock of a node is changed, then the WAN goes.
+struct Change {
+    name: &'static str,
+    node: usize,
+    clock: FakeClock,
+    change: fn(&FakeClock),
+}
+
+/// Both nodes of a site have a wrong clock, each in its way; their leases end when they would have ended.
+#[test]
+fn neither_a_frozen_clock_nor_one_set_back_prolongs_a_lease() {
+    if !has_faketime("neither_a_frozen_clock_nor_one_set_back_prolongs_a_lease") {
+        return;
+    }
+    let changes = [
+        Change { name: "frozen", node: 0, clock: FakeClock::new("frozen"), change: FakeClock::freeze },
+        Change { name: "set back", node: 1, clock: FakeClock::new("set-back"), change: |clock| clock.set("-3600") },
+    ];
+    let environments = changes.each_ref().map(|change| change.clock.environment());
+    let (mut world, version) = serving_under("wrong-clock", &environments.each_ref().map(Vec::as_slice));
+    for change in &changes {
+        (change.change)(&change.clock);
+    }
+    // A timestamp that arrives under the wrong clock says the time again: the second one from now was asked for under it.
+    for node in &world.nodes {
+        let before = timestamp_version(node).unwrap();
+        let has_arrived = wait(LONG, || Ok(timestamp_version(node)? >= before + 2)).unwrap();
+        assert!(has_arrived, "{} takes no timestamp under its clock", node.name);
+    }
     world.lab.kill("repo").unwrap();
-    let end = lease_until(&world.nodes[0]);
-    let answers = poll(&world.nodes[0].listening.http, &path(&version), EVERY, LONG, ended);
-    let last = last_served(&answers, end);
-    println!("{name}: the last content {:.0} ms before the end of the lease", -1e3 * last);
-    assert!(last <= UNDER_WAY_MAX.as_secs_f64(), "served {last} s after the end of its lease");
-    assert!(last > -2.0, "it stopped {} s before the end of its lease", -last);
+    std::thread::scope(|scope| {
+        for change in &changes {
+            let (node, version) = (&world.nodes[change.node], &version);
+            scope.spawn(|| the_lease_ends(change.name, node, version));
+        }
+    });
 
     // A restart under that clock knows no more and serves nothing either.
-    world.lab.terminate("node-1").unwrap();
-    world.restart_node("node-1").unwrap();
-    let answers = poll(&world.nodes[0].listening.http, &path(&version), EVERY, Duration::from_secs(2), |_| false);
-    assert!(!answers.is_empty() && answers.iter().all(|answer| answer.status == 503), "{answers:?}");
-    clock.set("+0");
+    for node in ["node-1", "node-2"] {
+        world.lab.terminate(node).unwrap();
+    }
+    for change in &changes {
+        world.node_environment = change.clock.environment();
+        world.restart_node(&format!("node-{}", change.node + 1)).unwrap();
+    }
+    for node in &world.nodes {
+        let answers = poll(&node.listening.http, &path(&version), EVERY, Duration::from_secs(1), |_| false);
+        assert!(!answers.is_empty() && answers.iter().all(|answer| answer.status == 503), "{answers:?}");
+    }
+    for change in &changes {
+        change.clock.set("+0");
+    }
     world.start_repository().unwrap();
-    let address = world.nodes[0].listening.http.clone();
-    assert!(until(&address, &path(&version), 206, Instant::now(), LONG).is_some(), "it does not serve again");
-}
-
-#[test]
-fn a_frozen_clock_does_not_prolong_a_lease() {
-    if has_faketime("a_frozen_clock_does_not_prolong_a_lease") {
-        a_wrong_clock_does_not_prolong_the_lease("frozen", FakeClock::freeze);
+    for node in &world.nodes {
+        let again = until(&node.listening.http, &path(&version), 206, Instant::now(), LONG);
+        assert!(again.is_some(), "{} does not serve again", node.name);
     }
 }
 
-#[test]
-fn a_clock_set_back_does_not_prolong_a_lease() {
-    if has_faketime("a_clock_set_back_does_not_prolong_a_lease") {
-        a_wrong_clock_does_not_prolong_the_lease("set-back", |clock| clock.set("-3600"));
-    }
+fn the_lease_ends(name: &str, node: &Node, version: &Version) {
+    let end = lease_until(node);
+    let answers = poll(&node.listening.http, &path(version), EVERY, LONG, ended);
+    let last = last_served(&answers, end);
+    println!("{name}: the last content {:.0} ms before the end of the lease", -1e3 * last);
+    assert!(last <= UNDER_WAY_MAX.as_secs_f64(), "{name}: served {last} s after the end of its lease");
+    assert!(last > -2.0, "{name}: it stopped {} s before the end of its lease", -last);
 }
 
 #[test]
 fn a_hold_stops_a_node_without_the_wan_and_outlives_its_restart() {
-    let (mut world, version) = serving("hold", &[]);
+    let (mut world, version) = serving("hold");
     let (address, data) = (world.nodes[0].listening.http.clone(), world.nodes[0].data.clone());
     world.lab.kill("repo").unwrap();
     let hold = |world: &World, command: &str, more: &[&str]| {
@@ -221,7 +273,7 @@ fn a_hold_stops_a_node_without_the_wan_and_outlives_its_restart() {
     assert!(until(&address, &path(&version), 206, Instant::now(), LONG).is_some(), "it does not serve again");
 }
 
-/// `run --once` of every endpoint, four at a time.
+/// `run --once` of every endpoint, some at a time: each waits a while for somebody to acknowledge its reports.
 fn run_all(world: &World) {
     let commands: Vec<Command> = world
         .endpoints
@@ -234,7 +286,7 @@ fn run_all(world: &World) {
         .collect();
     let queue = std::sync::Mutex::new(commands);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..RUNS_AT_ONCE {
             scope.spawn(|| {
                 while let Some(mut command) = { queue.lock().unwrap().pop() } {
                     let done = said(&mut command).unwrap();
@@ -246,8 +298,8 @@ fn run_all(world: &World) {
 }
 
 #[test]
-fn fifty_endpoints_go_back_on_an_expired_lease_with_the_wan_down() {
-    const ENDPOINTS: usize = 50;
+fn all_endpoints_of_a_site_go_back_on_an_expired_lease_with_the_wan_down() {
+    let count = if is_full_tier() { ENDPOINTS_FULL } else { ENDPOINTS };
     let mut world = world_with("rollback", &[("SLUICE_LEASE_SERVING_SECS", LEASE_SECS)]).unwrap();
     world.add_site("lyon", "10.1.0.0/16", "800mbit").unwrap();
     for name in ["node-1", "node-2"] {
@@ -256,7 +308,7 @@ fn fifty_endpoints_go_back_on_an_expired_lease_with_the_wan_down() {
     world.until_connected().unwrap();
     let folder = world.lab.folder("packages").unwrap();
     let [old, bad, new] = ["1.0-1", "2.0-1", "3.0-1"].map(|version| packages::one(&folder, version, 300_000).unwrap());
-    let names: Vec<String> = (0..ENDPOINTS).map(|idx| format!("desk-{idx}")).collect();
+    let names: Vec<String> = (0..count).map(|idx| format!("desk-{idx}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let installed = [(packages::RUNTIME, "1.0"), ("sluice-demo-data", "1.0-1")];
     let installed = installed.map(|(package, version)| (package.to_owned(), version.to_owned()));
@@ -275,7 +327,7 @@ fn fifty_endpoints_go_back_on_an_expired_lease_with_the_wan_down() {
     let began = Instant::now();
     run_all(&world);
     assert!(world.all_have(&names, &bad).unwrap(), "2.0-1 is not everywhere");
-    println!("{ENDPOINTS} endpoints have 2.0-1 after {:.1} s", began.elapsed().as_secs_f64());
+    println!("{count} endpoints have 2.0-1 after {:.1} s", began.elapsed().as_secs_f64());
 
     // While every endpoint sleeps: retracted, a newer version approved, and the WAN goes.
     world.lab.ask(&world.bob, &["retract", "demo/2.0-1", "--reason", "it breaks the boot"]).unwrap();
@@ -304,7 +356,7 @@ fn fifty_endpoints_go_back_on_an_expired_lease_with_the_wan_down() {
     let took = began.elapsed().as_secs_f64();
     assert!(world.all_have(&names, &old).unwrap(), "not every endpoint went back to 1.0-1");
     assert_eq!(wan(&world), before, "bytes crossed the WAN");
-    println!("{ENDPOINTS} endpoints are back on 1.0-1 after {took:.1} s, 0 bytes over the WAN");
+    println!("{count} endpoints are back on 1.0-1 after {took:.1} s, 0 bytes over the WAN");
 
     // Nothing newer and nothing retracted can be had, not by saying that it is for a rollback either.
     for node in &world.nodes {

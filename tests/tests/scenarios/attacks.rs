@@ -113,8 +113,8 @@ fn old_files(yesterday: &Forge, now: &Forge) -> Vec<Case> {
         body.insert("targets".into(), json!({}));
     });
     let mut withheld = Case::taken("retraction key signs the tombstones away", emptied);
-    withheld.node = Node::Refuses("its highest retraction is 0, before the trusted one's 1");
-    withheld.agent = Agent::Refuses("its highest retraction is 0, before the trusted one's 1");
+    withheld.node = Node::Refuses("its highest retraction is 0, before the trusted one's 3");
+    withheld.agent = Agent::Refuses("its highest retraction is 0, before the trusted one's 3");
 
     let mut expired = now.clone();
     expired.seal_with(

@@ -11,6 +11,7 @@ mod attacks;
 mod forge;
 mod server;
 mod stage;
+mod stops;
 mod table;
 
 use forge::{Forge, new_key};
@@ -37,6 +38,7 @@ fn every_client_gives_the_expected_answer_to_every_scenario() {
     let mut stage = Stage::set_up(foreign).unwrap();
     let mut table = Table::default();
     first_publish(&mut stage, &mut table);
+    stops::all(&mut stage, &mut table);
     retraction(&mut stage, &mut table);
     let before = stage.take_over().unwrap();
     stage.remember("before").unwrap();
@@ -46,6 +48,9 @@ fn every_client_gives_the_expected_answer_to_every_scenario() {
     table.run(&mut stage, "now", Case::taken("a new day", now.clone()));
     stage.remember("now").unwrap();
     for case in attacks::all(&stage, &yesterday, &now) {
+        table.run(&mut stage, "now", case);
+    }
+    for case in logs(&now) {
         table.run(&mut stage, "now", case);
     }
     fast_forward_and_recovery(&mut stage, &mut table, &now);
@@ -126,6 +131,32 @@ fn rotations(stage: &mut Stage, table: &mut Table, before: Forge) -> Forge {
     table.run(stage, "before", Case::taken("four rotations slept through", forge.clone()));
     stage.remember("now").unwrap();
     forge
+}
+
+/// An audit log that is another one than the node saw. Nobody is held up, and the node raises its alarm: ADR 13.
+fn logs(now: &Forge) -> Vec<Case> {
+    let seen = now.signed("timestamp")["x-log"].clone();
+    let other = "00".repeat(32);
+    let shrunk = serde_json::json!({"size": seen["size"].as_u64().unwrap() - 1, "root": other});
+    let forked = serde_json::json!({"size": seen["size"], "root": other});
+    let case = |name: &str, head: Option<serde_json::Value>, alarm| {
+        let mut forge = now.clone();
+        forge.seal_with(
+            |_| {},
+            |timestamp| {
+                match head {
+                    Some(head) => timestamp.insert("x-log".into(), head),
+                    None => timestamp.remove("x-log"),
+                };
+            },
+        );
+        Case { alarm: Some(alarm), ..Case::taken(name, forge) }
+    };
+    vec![
+        case("x-log shrinks", Some(shrunk), "the audit log is not the one that was seen"),
+        case("x-log forks", Some(forked), "the audit log is not the one that was seen"),
+        case("x-log is gone", None, "the timestamp names no audit log any more"),
+    ]
 }
 
 /// With the keys of timestamp and snapshot an attacker moves the versions far ahead, which every client has to take; a root

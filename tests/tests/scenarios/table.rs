@@ -3,7 +3,9 @@
 use crate::forge::Forge;
 use crate::server::{ENDLESS_BYTES, Reply};
 use crate::stage::{Stage, target_of};
+use anyhow::{Result, ensure};
 use sluice_tests::foreign::Said;
+use sluice_tests::metric;
 use std::collections::BTreeMap;
 
 /// An endless answer is cut long before this.
@@ -54,6 +56,8 @@ pub struct Case {
     pub through: Foreign,
     /// Another target than the good patch to look for.
     pub target: Option<String>,
+    /// What the node raises an alarm about, in its own words; `None`: its audit log is beyond doubt.
+    pub alarm: Option<&'static str>,
 }
 
 impl Case {
@@ -69,6 +73,7 @@ impl Case {
             direct: Foreign::Gets,
             through: Foreign::Gets,
             target: None,
+            alarm: None,
         }
     }
 
@@ -160,7 +165,26 @@ fn run_node(stage: &mut Stage, case: &Case, wrong: &mut Vec<String>) -> String {
     if serves != case.serves {
         wrong.push(format!("{name}: the node answers {serves:?} for the good and the retracted patch"));
     }
-    if serves[0] == 200 { said } else { format!("{said}, patch {}", serves[0]) }
+    let said = if serves[0] == 200 { said } else { format!("{said}, patch {}", serves[0]) };
+    match case.alarm {
+        Some(doubt) => alarmed(stage, doubt).map_or_else(
+            |error| {
+                wrong.push(format!("{name}: node: {error:#}"));
+                said.clone()
+            },
+            |()| format!("{said}, alarm"),
+        ),
+        None => said,
+    }
+}
+
+/// The alarm stands in the node's log and in its metrics.
+fn alarmed(stage: &Stage, doubt: &str) -> Result<()> {
+    stage.until_node_says("ALARM: the audit log of the repo server is in doubt")?;
+    stage.until_node_says(doubt)?;
+    let doubted = metric(&stage.node_host(), "sluice_audit_log_doubted")?;
+    ensure!(doubted == 1.0, "its metrics say that the audit log is beyond doubt");
+    Ok(())
 }
 
 fn run_agent(stage: &Stage, case: &Case, wrong: &mut Vec<String>) -> String {
