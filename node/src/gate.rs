@@ -75,6 +75,26 @@ pub fn check_reading(view: &NodeView, caller: &Caller) -> Result<(), Refusal> {
     if freshness.is_within_lease() || is_device { Ok(()) } else { Err(lease_expired(freshness)) }
 }
 
+/// Whether the caller may read the indices of a ring: it is one of his, the lease holds, and the ring did not lapse.
+pub fn check_ring(view: &NodeView, caller: &Caller, ring: &RingName) -> Result<(), Refusal> {
+    check_hold(view)?;
+    let rings = rings_of(view, caller)?;
+    if !view.view.rings.contains(ring) {
+        return Err(Refusal::new(ProblemType::NotFound, format!("the repository has no ring {ring}")));
+    }
+    if !rings.contains(ring) {
+        return Err(ring_closed(&rings, &[ring]));
+    }
+    let freshness = view.freshness();
+    if !freshness.is_within_lease() {
+        return Err(lease_expired(freshness));
+    }
+    match view.view.lapses.get(ring).filter(|_| view.view.has_lapsed(ring, view.now())) {
+        Some(until) => Err(ring_lapsed(ring, *until)),
+        None => Ok(()),
+    }
+}
+
 /// A hold at this machine stops everything that it serves, with and without the WAN.
 pub fn check_hold(view: &NodeView) -> Result<(), Refusal> {
     let Some(hold) = &view.hold else { return Ok(()) };

@@ -6,6 +6,7 @@ use crate::served::{BANS, ENDPOINTS_PREFIX, LIMITS, REVOKED, ROSTER, SUSPENSIONS
 use bytes::Bytes;
 use serde::Serialize;
 use sluice_api::problem::ProblemType;
+use sluice_apt_view::{AptDocument, document_name};
 use sluice_metadata::{DraftFile, Keyring, RoleName, TargetEntry, TargetsPlan, Terms, Writer, fold, plans};
 use sluice_model::limits::DOCUMENT_BYTES_MAX;
 use sluice_model::{
@@ -226,6 +227,11 @@ impl Draft {
     /// Replaces the suspensions.
     pub fn set_suspensions(&mut self, suspensions: &Suspensions) -> Result<(), Failure> {
         self.set_document(RoleName::policy(), SUSPENSIONS, suspensions)
+    }
+
+    /// Replaces the index document of a ring.
+    pub fn set_apt_document(&mut self, document: &AptDocument) -> Result<(), Failure> {
+        self.set_document(RoleName::policy(), document_name(&document.ring).as_str(), document)
     }
 
     /// Adds a reinstatement to what a ring lists or is proposed to list; its JSON is the target's bytes.

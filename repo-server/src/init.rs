@@ -6,7 +6,7 @@
 
 use crate::authority::Authority;
 use crate::operations::{Failure, ceremony};
-use crate::{clock, key_files};
+use crate::{archive_key, clock, key_files};
 use anyhow::{Context, ensure};
 use sluice_api::ceremony::CeremonyDone;
 use sluice_identity::DeviceKey;
@@ -59,6 +59,7 @@ async fn make(data: &Path, rings: Vec<RingName>, name: &str) -> anyhow::Result<M
     }
     let device_key = DeviceKey::load_or_create(&data.join("device.key")).context("making the device key")?;
     let keyring = key_files::make(&data.join("keys"), dev_roles(&rings))?;
+    archive_key::load_or_create(&data.join("keys"), name, clock::timestamp())?;
     let store = Store::open(&data.join("repo.redb"))?;
     let now = clock::timestamp();
     let params = InitParams {
@@ -94,6 +95,7 @@ fn make_drafts(data: &Path, plan: InitPlan) -> anyhow::Result<Vec<PathBuf>> {
     DeviceKey::load_or_create(&data.join("device.key")).context("making the device key")?;
     let rings: Vec<RingName> = plan.rings.iter().map(|ring| ring.name.clone()).collect();
     let keyring = key_files::make(&data.join("keys"), online_roles(&rings))?;
+    archive_key::load_or_create(&data.join("keys"), &plan.repo_id, plan.now)?;
     let mut paths = Vec::new();
     for draft in plan.drafts(&keyring).context("drafting root and targets")? {
         let path = data.join(DRAFTS).join(draft.file_name());

@@ -1,5 +1,7 @@
 //! `sluice-repo`: the repository server. Arguments, settings, exit code; `wiring` builds and runs it.
 
+mod apt_loop;
+mod archive_key;
 mod authority;
 mod authorize;
 mod certificate_loop;
@@ -62,6 +64,8 @@ enum Command {
     Serve(ServeArgs),
     /// Prints the fingerprint of the internal CA, which `sluice login` asks for
     Fingerprint(FingerprintArgs),
+    /// Prints the public key of the apt indices, or replaces it by a new one
+    AptKey(AptKeyArgs),
     /// Prints the OpenAPI document of the admin API
     Openapi,
 }
@@ -175,6 +179,22 @@ struct ServeArgs {
 
 #[derive(Args)]
 #[command(
+    after_help = "Example:\n  sluice-repo apt-key --data /var/lib/sluice-repo\n\ndocs/apt.md says how machines get it."
+)]
+struct AptKeyArgs {
+    /// The data folder that init made
+    #[arg(long, default_value = "/var/lib/sluice-repo")]
+    data: PathBuf,
+    /// Keeps the old key in the same folder and makes a new one; stop the server first
+    #[arg(long)]
+    rotate: bool,
+    /// Id of the repository, for the name in a new key
+    #[arg(long, default_value = "sluice")]
+    name: String,
+}
+
+#[derive(Args)]
+#[command(
     after_help = "Example:\n  sluice-repo fingerprint --data /var/lib/sluice-repo\n\nThe same number: openssl x509 -noout -fingerprint -sha256 -in /var/lib/sluice-repo/https/ca.pem"
 )]
 struct FingerprintArgs {
@@ -191,6 +211,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => restore(args),
         Command::Serve(args) => serve(args),
         Command::Fingerprint(args) => fingerprint(args),
+        Command::AptKey(args) => apt_key(args),
         Command::Openapi => openapi(),
     };
     match done {
@@ -317,6 +338,21 @@ fn fingerprint(args: FingerprintArgs) -> anyhow::Result<ExitCode> {
     let folder = args.data.join(certificate_loop::CA_FOLDER);
     let ca = sluice_identity::InternalCa::load_or_create(&folder, clock::timestamp())?;
     say(&ca.fingerprint().to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn apt_key(args: AptKeyArgs) -> anyhow::Result<ExitCode> {
+    let folder = args.data.join("keys");
+    let key = if args.rotate {
+        archive_key::rotate(&folder, &args.name, clock::timestamp())?
+    } else {
+        archive_key::load(&folder)?
+    };
+    let public = key.public_armor()?;
+    say(&format!("{}\nFingerprint: {}", public.trim_end(), key.fingerprint()))?;
+    if args.rotate {
+        say("Start sluice-repo anew, and give every machine the new key: apt takes no index until it has it.")?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

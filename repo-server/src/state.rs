@@ -16,6 +16,7 @@ use sluice_compliance_store::ComplianceStore;
 use sluice_content_store::ContentStore;
 use sluice_identity::{DeviceKey, InternalCa, endpoint_id_of};
 use sluice_model::{MemberKey, Sha256, Timestamp};
+use sluice_openpgp::ArchiveKey;
 use sluice_repo_store::Store;
 use sluice_settings::RepoSettings;
 use sluice_telemetry::metrics::Metrics;
@@ -41,6 +42,8 @@ pub struct App {
     pub device_key: DeviceKey,
     /// Signs the certificates of the HTTPS listener.
     pub ca: InternalCa,
+    /// Signs what apt reads.
+    pub archive_key: ArchiveKey,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
     /// The gauges among them.

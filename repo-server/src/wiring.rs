@@ -17,7 +17,8 @@ use crate::quotas::Quotas;
 use crate::restore_room::RestoreRoom;
 use crate::state::{App, Listening, Shared};
 use crate::{
-    certificate_loop, device_loop, http_loop, https_loop, key_files, restore_loop, sweep_loop, timestamp_loop,
+    apt_loop, archive_key, certificate_loop, device_loop, http_loop, https_loop, key_files, restore_loop, sweep_loop,
+    timestamp_loop,
 };
 use anyhow::{Context, anyhow, bail};
 use sluice_api::gossip::metadata_topic;
@@ -33,6 +34,7 @@ use sluice_telemetry::metrics::Metrics;
 use sluice_transport::{DeviceListener, HttpsListener, ListenLimits};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -43,6 +45,8 @@ use tokio_util::sync::CancellationToken;
 
 /// From the signal to the end of the process.
 const STOP_WITHIN: Duration = Duration::from_secs(9);
+/// Shortest and longest validity of an apt index, seconds.
+const APT_VALID_SECS: RangeInclusive<u64> = 10..=30 * 24 * 3_600;
 /// Shortest serving lease: tests use it.
 const LEASE_SECS_MIN: u64 = 10;
 
@@ -52,6 +56,10 @@ type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 pub async fn serve(settings: RepoSettings, data: PathBuf, accepts_clock: bool) -> anyhow::Result<()> {
     if settings.lease.serving_secs < LEASE_SECS_MIN {
         bail!("lease.serving_secs is {}; at least {LEASE_SECS_MIN}", settings.lease.serving_secs);
+    }
+    if !APT_VALID_SECS.contains(&settings.apt.valid_secs) {
+        let (least, most) = (APT_VALID_SECS.start(), APT_VALID_SECS.end());
+        bail!("apt.valid_secs is {}; at least {least}, at most {most}", settings.apt.valid_secs);
     }
     if !data.join("repo.redb").is_file() {
         if data.join(crate::init::DRAFTS).is_dir() {
@@ -150,6 +158,7 @@ async fn start(
     spawn(front_tasks, "https", infallible(https_loop::run(app.clone(), https, stop())));
     spawn(front_tasks, "certificates", infallible(renewal.run(stop())));
     spawn(front_tasks, "device", infallible(device_loop::run(app.clone(), device, stop())));
+    spawn(front_tasks, "apt indices", infallible(apt_loop::run(app.clone(), stop())));
     spawn(front_tasks, "uploads", infallible(sweep_loop::run(app.clone(), stop())));
     let announcements = tasks.announcements;
     let follow = OverlayLoop { app: app.clone(), overlay, events, announcements };
@@ -192,6 +201,8 @@ pub fn open(mut settings: RepoSettings, data: PathBuf, accepts_clock: bool) -> a
     let store = Store::open(&data.join("repo.redb")).context("is another sluice-repo serving this folder?")?;
     let lease = Duration::from_secs(settings.lease.serving_secs);
     let (authority, authority_tasks) = Authority::open(store.clone(), keyring, lease, accepts_clock)?;
+    let archive_key =
+        archive_key::load_or_create(&data.join("keys"), &authority.served().view.repo_id, clock::timestamp())?;
     // A strict repository has a shorter lease than the settings may say.
     settings.lease.serving_secs = authority.lease().as_secs();
     let limits = StoreLimits {
@@ -210,6 +221,7 @@ pub fn open(mut settings: RepoSettings, data: PathBuf, accepts_clock: bool) -> a
         authority,
         device_key,
         ca,
+        archive_key,
         gauges: Gauges::new(&metrics),
         metrics,
         settings,

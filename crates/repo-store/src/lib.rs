@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod bans;
+pub mod controls;
 mod error;
 pub mod members;
 pub mod metadata;
@@ -49,6 +50,7 @@ impl Store {
         store.write(|tx| {
             audit::create(tx)?;
             bans::create(tx)?;
+            controls::create(tx)?;
             members::create(tx)?;
             metadata::create(tx)?;
             patches::create(tx)?;

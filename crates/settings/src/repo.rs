@@ -14,6 +14,8 @@ pub struct RepoSettings {
     pub https: HttpsSettings,
     /// The serving lease.
     pub lease: LeaseSettings,
+    /// The Debian repository of each ring.
+    pub apt: AptSettings,
     /// Outcome reports.
     pub reports: ReportSettings,
     /// The content store.
@@ -28,6 +30,7 @@ impl Default for RepoSettings {
             listen: crate::listen([127, 0, 0, 1], 8470),
             https: HttpsSettings::default(),
             lease: LeaseSettings::default(),
+            apt: AptSettings::default(),
             reports: ReportSettings::default(),
             store: StoreSettings::default(),
             log: LogSettings::default(),
@@ -66,6 +69,20 @@ pub struct LeaseSettings {
 impl Default for LeaseSettings {
     fn default() -> Self {
         Self { serving_secs: 24 * 3600 }
+    }
+}
+
+/// The indices that apt reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AptSettings {
+    /// From `Date` to `Valid-Until` of an index, seconds: at least 10, at most 30 days. It is signed anew after a quarter.
+    pub valid_secs: u64,
+}
+
+impl Default for AptSettings {
+    fn default() -> Self {
+        Self { valid_secs: 7 * 24 * 3600 }
     }
 }
 

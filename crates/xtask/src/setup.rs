@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use sluice_xtask::cargo::{self, has_program, target_dir};
+use sluice_xtask::lab::apt_root;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -17,6 +18,10 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("apt-get", "apt"),
     ("faketime", "faketime"),
+    ("debootstrap", "debootstrap"),
+    ("sqv", "sqv"),
+    ("gpgv", "gpgv"),
+    ("unshare", "util-linux"),
     ("node", "nodejs"),
     ("npm", "npm"),
 ];
@@ -90,8 +95,20 @@ pub fn run() -> Result<()> {
         println!("setup: installing {}", missing.join(" "));
         run_apt(&missing)?;
     }
+    make_apt_root()?;
     install_python_packages()?;
     install_tuf_js()
+}
+
+/// The root that tests with stock apt mount.
+fn make_apt_root() -> Result<()> {
+    if let Some(reason) = apt_root::lacking() {
+        println!("setup: no root for stock apt: {reason}");
+        return Ok(());
+    }
+    let root = apt_root::base()?;
+    println!("setup: stock apt has its root in {}", root.display());
+    Ok(())
 }
 
 fn install_python_packages() -> Result<()> {

@@ -1,5 +1,6 @@
 //! HTTP of the node, one file per resource. Two routers: for anybody over plain HTTP, and for devices over TLS.
 
+pub mod apt;
 pub mod body;
 pub mod caller;
 pub mod connection;
@@ -71,7 +72,7 @@ pub fn device_router(node: NodeHttp) -> Router {
 
 /// What both may read, each within its gate.
 fn signed_reads() -> Router<NodeHttp> {
-    content::routes().merge(tuf::routes())
+    content::routes().merge(tuf::routes()).merge(apt::routes())
 }
 
 fn finish(router: Router<NodeHttp>, node: NodeHttp) -> Router {

@@ -127,7 +127,7 @@ fn send(node: &NodeHttp, bytes: Arc<[u8]>, kind: &'static str, caching: &'static
 }
 
 /// Metadata passes the serve limit like content.
-fn paced(bytes: Bytes, serve: Throttle) -> impl Stream<Item = io::Result<Bytes>> + Send {
+pub(super) fn paced(bytes: Bytes, serve: Throttle) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::unfold((bytes, serve), |(mut left, serve)| async move {
         if left.is_empty() {
             return None;

@@ -74,7 +74,8 @@ pub fn document_names(view: &View, site: &SiteName) -> Vec<TargetName> {
         ["fleet/roster", "fleet/revoked", BANS, "fleet/topology", "policy/limits", SUSPENSIONS].map(str::to_owned);
     let names = fixed.into_iter().chain([endpoints_document(site)]);
     let names = names.map(|name| name.parse().expect("the names of our documents are target names"));
-    names.chain(view.archives.iter().map(|archive| archive.target.clone())).collect()
+    let indices = view.rings.iter().map(sluice_apt_view::document_name);
+    names.chain(view.archives.iter().map(|archive| archive.target.clone())).chain(indices).collect()
 }
 
 fn endpoints_document(site: &SiteName) -> String {

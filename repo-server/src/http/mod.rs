@@ -1,6 +1,7 @@
 //! HTTP of the repo server: one file per resource. Handlers read the request, call one operation and write the answer.
 
 mod admin;
+mod apt;
 mod audit;
 mod authenticate;
 mod authority;

@@ -1,6 +1,6 @@
 //! Assembles the two routers: plain HTTP for people and foreign clients, and the one behind device TLS.
 
-use crate::http::{admin, authority, content, device, health, log, openapi, request, status, tuf};
+use crate::http::{admin, apt, authority, content, device, health, log, openapi, request, status, tuf};
 use crate::operations::Failure;
 use crate::state::Shared;
 use axum::Router;
@@ -23,6 +23,7 @@ pub fn public_router(app: &Shared) -> Router {
         .merge(content::routes())
         .merge(health::routes())
         .merge(authority::routes())
+        .merge(apt::routes())
         .merge(status::public_routes())
         .route("/openapi.json", get(|| async { axum::Json(openapi()) }));
     finish(router, app)

@@ -2,6 +2,7 @@
 
 use crate::operations::Failure;
 use sluice_api::problem::ProblemType;
+use sluice_apt_view::{CONTROL_BYTES_MAX, check_control};
 use sluice_model::DebFields;
 use std::io;
 use std::path::Path;
@@ -14,18 +15,48 @@ use tokio::process::Command;
 const MAGIC: &[u8] = b"!<arch>\ndebian-binary";
 /// Reading a control file takes milliseconds; a bomb takes for ever.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Three fields are some hundred bytes.
-const OUTPUT_BYTES_MAX: u64 = 16 << 10;
+/// A whole control file, and one byte more, so that a longer one is seen to be longer.
+const OUTPUT_BYTES_MAX: u64 = CONTROL_BYTES_MAX as u64 + 1;
 /// Longest version or architecture.
 const FIELD_CHARS_MAX: usize = 256;
+
+/// The fields that decide and prove an installation.
+const FIELDS: [&str; 3] = ["Package", "Version", "Architecture"];
+
+/// What a package says of itself.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// The fields that decide and prove an installation, as dpkg reads them.
+    pub fields: DebFields,
+    /// Its whole control file: what an index lists.
+    pub control: String,
+}
+
+/// What the package at `path` says; `name` is what the publisher calls it.
+pub async fn package(path: &Path, name: &str) -> Result<Package, Failure> {
+    let fields = fields(path, name).await?;
+    Ok(Package { fields, control: control(path, name).await? })
+}
 
 /// The fields of the package at `path`; `name` is what the publisher calls it.
 pub async fn fields(path: &Path, name: &str) -> Result<DebFields, Failure> {
     check_magic(path, name).await?;
-    let output = tokio::time::timeout(TIMEOUT, ask_dpkg(path)).await.map_err(|_| {
+    parse(&ask_in_time(path, &FIELDS, name).await?, name)
+}
+
+/// The control file of the package at `path`, if an index can list it.
+pub async fn control(path: &Path, name: &str) -> Result<String, Failure> {
+    check_magic(path, name).await?;
+    let control = ask_in_time(path, &[], name).await?;
+    check_control(&control).map_err(|error| refused(name, &error.to_string()))?;
+    Ok(control)
+}
+
+async fn ask_in_time(path: &Path, fields: &[&str], name: &str) -> Result<String, Failure> {
+    let output = tokio::time::timeout(TIMEOUT, ask_dpkg(path, fields)).await.map_err(|_| {
         refused(name, &format!("dpkg-deb did not read its control file within {} s", TIMEOUT.as_secs()))
     })?;
-    parse(&output.map_err(|error| error.into_failure(name))?, name)
+    output.map_err(|error| error.into_failure(name))
 }
 
 async fn check_magic(path: &Path, name: &str) -> Result<(), Failure> {
@@ -61,11 +92,12 @@ impl AskError {
     }
 }
 
-async fn ask_dpkg(path: &Path) -> Result<String, AskError> {
+/// The fields as dpkg reads them; without any, the control file as it is.
+async fn ask_dpkg(path: &Path, fields: &[&str]) -> Result<String, AskError> {
     let mut child = Command::new("dpkg-deb")
         .arg("--field")
         .arg(path)
-        .args(["Package", "Version", "Architecture"])
+        .args(fields)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -77,15 +109,15 @@ async fn ask_dpkg(path: &Path) -> Result<String, AskError> {
         )?;
     let stdout = child.stdout.take().expect("stdout is piped");
     let stderr = child.stderr.take().expect("stderr is piped");
-    let (mut fields, mut complaint) = (Vec::new(), Vec::new());
+    let (mut answer, mut complaint) = (Vec::new(), Vec::new());
     // Bounded readers: a program that writes more is cut off and then fails on its closed pipe.
     let (mut stdout, mut stderr) = (stdout.take(OUTPUT_BYTES_MAX), stderr.take(OUTPUT_BYTES_MAX));
-    let (out, err) = tokio::join!(stdout.read_to_end(&mut fields), stderr.read_to_end(&mut complaint));
+    let (out, err) = tokio::join!(stdout.read_to_end(&mut answer), stderr.read_to_end(&mut complaint));
     out.and(err).map_err(AskError::Io)?;
     drop((stdout, stderr));
     let status = child.wait().await.map_err(AskError::Io)?;
     if status.success() {
-        return String::from_utf8(fields).map_err(|_| AskError::Refused("its fields are not UTF-8".into()));
+        return String::from_utf8(answer).map_err(|_| AskError::Refused("its fields are not UTF-8".into()));
     }
     let complaint = String::from_utf8_lossy(&complaint);
     let last = complaint.lines().last().unwrap_or("dpkg-deb gave no reason").trim();

@@ -2,6 +2,7 @@
 
 pub mod announce;
 pub mod approve;
+pub mod apt;
 pub mod audit_export;
 pub mod audited;
 pub mod bans;

@@ -5,16 +5,17 @@
 
 use crate::authorize::Principal;
 use crate::clock;
+use crate::operations::deb::Package;
 use crate::operations::{Failure, audited, deb, restore, upload};
 use crate::state::App;
 use sluice_api::admin::{NewArtifact, NewPatch};
 use sluice_api::problem::ProblemType;
 use sluice_content_store::ImportError;
 use sluice_model::limits::ARTIFACTS_PER_PATCH_MAX;
-use sluice_model::{ArtifactId, DebFields, PatchRef, RingName, TargetName, Tombstone};
+use sluice_model::{ArtifactId, PatchRef, RingName, Sha256, TargetName, Tombstone};
 use sluice_repo_store::audit::{self, NewAuditLine};
 use sluice_repo_store::patches::{self, ArtifactRecord, PatchRecord};
-use sluice_repo_store::{WriteTx, uploads};
+use sluice_repo_store::{WriteTx, controls, uploads};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,12 +48,12 @@ async fn publish(app: &App, principal: &Principal, new: NewPatch) -> Result<Patc
     let _busy: Vec<_> =
         new.artifacts.iter().map(|artifact| app.busy_uploads.take(&artifact.upload)).collect::<Result<_, _>>()?;
     let packages = check_uploads(app, principal, &new).await?;
-    let mut cut = Cut { made: Vec::new(), records: Vec::new() };
+    let mut cut = Cut { made: Vec::new(), records: Vec::new(), controls: Vec::new() };
     let outcome = async {
-        for (artifact, fields) in new.artifacts.iter().zip(packages) {
-            cut_one(app, &mut cut, artifact, fields).await?;
+        for (artifact, package) in new.artifacts.iter().zip(packages) {
+            cut_one(app, &mut cut, artifact, package).await?;
         }
-        record(app, principal, &new, cut.records.clone()).await
+        record(app, principal, &new, &cut).await
     };
     let outcome = outcome.await;
     if outcome.is_err() {
@@ -142,7 +143,7 @@ fn check_not_retracted(tx: &impl sluice_repo_store::Reads, artifact: &NewArtifac
 }
 
 /// Every upload is the caller's, complete, and a package. Nothing is changed.
-async fn check_uploads(app: &App, principal: &Principal, new: &NewPatch) -> Result<Vec<DebFields>, Failure> {
+async fn check_uploads(app: &App, principal: &Principal, new: &NewPatch) -> Result<Vec<Package>, Failure> {
     let mut packages = Vec::with_capacity(new.artifacts.len());
     let mut seen = BTreeSet::new();
     for artifact in &new.artifacts {
@@ -154,12 +155,13 @@ async fn check_uploads(app: &App, principal: &Principal, new: &NewPatch) -> Resu
             );
             return Err(Failure::refused(ProblemType::UploadIncomplete, detail));
         }
-        let fields = deb::fields(&upload::part_path(app, &artifact.upload), &artifact.file_name).await?;
+        let package = deb::package(&upload::part_path(app, &artifact.upload), &artifact.file_name).await?;
+        let fields = &package.fields;
         if !seen.insert((fields.package.clone(), fields.architecture.clone())) {
             let detail = format!("two artifacts are the package {} for {}", fields.package, fields.architecture);
             return Err(Failure::refused(ProblemType::Invalid, detail));
         }
-        packages.push(fields);
+        packages.push(package);
     }
     Ok(packages)
 }
@@ -169,9 +171,12 @@ struct Cut {
     /// Content that was not there before this publication.
     made: Vec<ArtifactId>,
     records: Vec<ArtifactRecord>,
+    /// The control files, by content.
+    controls: Vec<(Sha256, String)>,
 }
 
-async fn cut_one(app: &App, cut: &mut Cut, artifact: &NewArtifact, fields: DebFields) -> Result<(), Failure> {
+async fn cut_one(app: &App, cut: &mut Cut, artifact: &NewArtifact, package: Package) -> Result<(), Failure> {
+    let fields = package.fields;
     // A second name for the same bytes: the store takes it, the upload stays until the record is durable.
     let link = LinkedFile::of(&upload::part_path(app, &artifact.upload)).await?;
     let imported = app.content.import(&link.path, Some(artifact.sha256), |_| ()).await;
@@ -180,6 +185,7 @@ async fn cut_one(app: &App, cut: &mut Cut, artifact: &NewArtifact, fields: DebFi
     if !imported.was_known {
         cut.made.push(found.artifact);
     }
+    cut.controls.push((found.sha256, package.control));
     let manifest = found.manifest.reference();
     cut.records.push(ArtifactRecord {
         file_name: artifact.file_name.clone(),
@@ -198,12 +204,7 @@ async fn cut_one(app: &App, cut: &mut Cut, artifact: &NewArtifact, fields: DebFi
     Ok(())
 }
 
-async fn record(
-    app: &App,
-    principal: &Principal,
-    new: &NewPatch,
-    artifacts: Vec<ArtifactRecord>,
-) -> Result<PatchRecord, Failure> {
+async fn record(app: &App, principal: &Principal, new: &NewPatch, cut: &Cut) -> Result<PatchRecord, Failure> {
     let record = PatchRecord {
         patch: PatchRef { name: new.name.clone(), version: new.version.clone() },
         severity: new.severity,
@@ -211,12 +212,19 @@ async fn record(
         supersedes: new.supersedes.clone(),
         published_by: principal.person.clone(),
         published_at: clock::timestamp(),
-        artifacts,
+        artifacts: cut.records.clone(),
         approvals: Vec::new(),
         retraction: None,
     };
-    let (row, new) = (record.clone(), new.clone());
-    app.store.change(move |tx| store_record(tx, &row, &new)).await?;
+    let (row, new, controls) = (record.clone(), new.clone(), cut.controls.clone());
+    app.store
+        .change(move |tx| {
+            for (sha256, control) in &controls {
+                controls::put(tx, sha256, control)?;
+            }
+            store_record(tx, &row, &new)
+        })
+        .await?;
     Ok(record)
 }
 

@@ -1,5 +1,6 @@
 //! Folders, processes and commands: what the demo and the tests of whole programs are made of.
 
+pub mod apt_root;
 pub mod fan_out;
 pub mod network;
 pub mod packages;

@@ -15,6 +15,9 @@ const NEW_BYTES: usize = 44 << 20;
 /// What the package made here needs, and one endpoint lacks on purpose.
 pub const RUNTIME: &str = "sluice-demo-runtime";
 
+/// The field that names it.
+const NEEDS: &str = "Depends: sluice-demo-runtime (>= 1.0)\n";
+
 /// A Debian package file and the fields that matter here.
 #[derive(Clone, Debug)]
 pub struct Deb {
@@ -55,7 +58,7 @@ impl Versions {
         let (old, new) = if given {
             (read_all(old)?, read_all(new)?)
         } else {
-            (vec![build(folder, "1.0-1", OLD_BYTES)?], vec![build(folder, "2.0-1", NEW_BYTES)?])
+            (vec![build(folder, "1.0-1", OLD_BYTES, NEEDS)?], vec![build(folder, "2.0-1", NEW_BYTES, NEEDS)?])
         };
         if old[0].version == new[0].version {
             bail!("both versions of {} are {}; give two different ones", old[0].package, old[0].version);
@@ -88,11 +91,16 @@ fn is_newer(version: &str, than: &str) -> bool {
 
 /// Builds `sluice-demo-data` in `version` with `bytes` of data into `folder`: for tests that need sizes of their own.
 pub fn one(folder: &Path, version: &str, bytes: usize) -> Result<Version> {
-    Ok(Version { debs: vec![build(folder, version, bytes)?] })
+    Ok(Version { debs: vec![build(folder, version, bytes, NEEDS)?] })
+}
+
+/// The same without a dependency: for a machine whose packages are real ones.
+pub fn one_free(folder: &Path, version: &str, bytes: usize) -> Result<Version> {
+    Ok(Version { debs: vec![build(folder, version, bytes, "")?] })
 }
 
 /// `sluice-demo-data`: a program and generated data, no maintainer scripts. Data differs in every byte between versions.
-fn build(folder: &Path, version: &str, bytes: usize) -> Result<Deb> {
+fn build(folder: &Path, version: &str, bytes: usize, needs: &str) -> Result<Deb> {
     let tree = folder.join(format!("tree-{version}"));
     let share = tree.join("usr/share/sluice-demo-data");
     std::fs::create_dir_all(tree.join("DEBIAN"))?;
@@ -104,7 +112,7 @@ fn build(folder: &Path, version: &str, bytes: usize) -> Result<Deb> {
     executable(&program)?;
     let control = format!(
         "Package: sluice-demo-data\nVersion: {version}\nArchitecture: all\nMaintainer: Sluice demo <demo@sluice.invalid>\n\
-         Depends: {RUNTIME} (>= 1.0)\nSection: misc\nPriority: optional\nDescription: data that the Sluice demo carries\n"
+         {needs}Section: misc\nPriority: optional\nDescription: data that the Sluice demo carries\n"
     );
     std::fs::write(tree.join("DEBIAN/control"), control)?;
     let path = folder.join(format!("sluice-demo-data_{version}_all.deb"));
