@@ -17,6 +17,10 @@ use std::time::Duration;
 
 /// Brings the documents of all rings up to date, in one change of the signed state; whether there was anything to do.
 pub async fn refresh(app: &App, now: Timestamp) -> Result<bool, Failure> {
+    // Nothing is signed until a restore from a backup is done.
+    if app.restore.record().is_some() {
+        return Ok(false);
+    }
     let served = app.served();
     let key = app.archive_key.public_armor().map_err(|error| Failure::broken("writing the archive key", error))?;
     let valid_for = Duration::from_secs(app.settings.apt.valid_secs);

@@ -1,5 +1,6 @@
 //! Stock apt against a node as it is, with no other way out. proves: C3, C5 (apt), P4 (expired indices).
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "figures are said on the terminal")]
 
 use anyhow::{Context, Result, ensure};
 use sluice_tests::{is_full_tier, metric, skip, world_with};
@@ -178,7 +179,7 @@ fn upgrade(stage: &Stage) -> Result<()> {
     quiet(&endpoint, island, &arguments)?;
     for (package, version) in versions(&old)? {
         let installed = endpoint.installed(&package)?;
-        ensure!(installed.as_deref() == Some(&version), "{package} is {installed:?} and should be {version}");
+        ensure!(installed.as_ref() == Some(&version), "{package} is {installed:?} and should be {version}");
     }
 
     // The security updates of all that is installed; one of the versions that they replace stays in the ring.
@@ -196,7 +197,7 @@ fn upgrade(stage: &Stage) -> Result<()> {
     let mut upgraded = 0;
     for (package, version) in versions(&new)? {
         let installed = endpoint.installed(&package)?;
-        ensure!(installed.as_deref() == Some(&version), "{package} is {installed:?} and should be {version}");
+        ensure!(installed.as_ref() == Some(&version), "{package} is {installed:?} and should be {version}");
         upgraded += usize::from(before[&package].is_some());
     }
     ensure!(upgraded >= least, "{upgraded} packages were upgraded; at least {least} are wanted");
