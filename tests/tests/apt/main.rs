@@ -25,10 +25,30 @@ const PATCH_DEBS_MAX: usize = 60;
 const SEEDS: &[&str] = &["jq", "brotli"];
 /// More of them, for the full tier.
 const SEEDS_FULL: &[&str] = &[
-    "jq", "brotli", "bind9-host", "bind9-utils", "expat", "ca-certificates", "libarchive-tools", "libevent-core-2.1-7",
-    "libevent-extra-2.1-7", "libevent-openssl-2.1-7", "libevent-pthreads-2.1-7", "libpng-tools", "amqp-tools", "libcjose0",
-    "libssh-4", "libssh-gcrypt-4", "libssh2-1", "jbig2dec", "libsasl2-modules", "libaprutil1", "libgsasl18",
-    "libgit2-1.5", "libnfs-utils", "libmodbus5",
+    "jq",
+    "brotli",
+    "bind9-host",
+    "bind9-utils",
+    "expat",
+    "ca-certificates",
+    "libarchive-tools",
+    "libevent-core-2.1-7",
+    "libevent-extra-2.1-7",
+    "libevent-openssl-2.1-7",
+    "libevent-pthreads-2.1-7",
+    "libpng-tools",
+    "amqp-tools",
+    "libcjose0",
+    "libssh-4",
+    "libssh-gcrypt-4",
+    "libssh2-1",
+    "jbig2dec",
+    "libsasl2-modules",
+    "libaprutil1",
+    "libgsasl18",
+    "libgit2-1.5",
+    "libnfs-utils",
+    "libmodbus5",
 ];
 
 /// A site whose boundary holds the endpoints, with one node that they reach; `None` when the machine cannot.
@@ -49,7 +69,7 @@ impl Stage {
 
     fn make(name: &str, environment: &[(&str, &str)]) -> Result<Self> {
         let base = apt_root::base()?;
-        let island = Island::new(0)?;
+        let island = Island::new()?;
         let mut world = world_with(name, environment)?;
         world.add_site("lyon", "10.192.0.0/10", "4000mbit")?;
         world.node_environment.push(("SLUICE_LISTEN_HTTP".into(), format!("{}:0", island.host)));

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where the roots are, below the target folder.
 const FOLDER: &str = "apt-root";
@@ -64,6 +65,9 @@ fn mirror(codename: &str) -> Result<String> {
     Ok(uri.with_context(|| format!("this machine's apt sources have no {codename}; run apt-get update"))?.to_owned())
 }
 
+/// Islands that this process made.
+static ISLANDS: AtomicU32 = AtomicU32::new(0);
+
 /// A network of two ends, ours and the endpoints'; removed on drop. Nothing in it has a way to anywhere else.
 pub struct Island {
     name: String,
@@ -74,13 +78,14 @@ pub struct Island {
 }
 
 impl Island {
-    /// Makes it; `number` tells apart the islands of one process.
-    pub fn new(number: u8) -> Result<Self> {
+    /// Makes it.
+    pub fn new() -> Result<Self> {
+        let number = ISLANDS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let name = format!("sa{pid}-{number}");
         let (ours, theirs) = (format!("{name}h"), format!("{name}e"));
         // A subnet of its own for each process and island: 10.192.0.0/10 in pieces of 8.
-        let block = (pid.wrapping_mul(7).wrapping_add(u32::from(number)) % (1 << 19)) * 8;
+        let block = (pid.wrapping_mul(7).wrapping_add(number) % (1 << 19)) * 8;
         let address = |last: u32| std::net::Ipv4Addr::from((10 << 24) | (192 << 16) | (block + last)).to_string();
         let island = Self { name: name.clone(), host: address(1), second: address(3) };
         let ip = |arguments: &str| {
@@ -109,6 +114,7 @@ impl Island {
 
 impl Drop for Island {
     fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "del", &format!("{}h", self.name)]).output();
         let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
     }
 }
