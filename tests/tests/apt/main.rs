@@ -441,7 +441,7 @@ fn rings(stage: &Stage) -> Result<()> {
 
 #[test]
 fn apt_refuses_what_was_changed_on_the_way_and_an_index_that_expired() {
-    let Some(mut stage) = Stage::new("apt_tampered", &[("SLUICE_APT_VALID_SECS", "40")]) else { return };
+    let Some(mut stage) = Stage::new("apt_tampered", &[("SLUICE_APT_VALID_SECS", "20")]) else { return };
     tampered(&mut stage).unwrap();
 }
 
