@@ -36,7 +36,7 @@ fn view(bytes: Option<Vec<u8>>) -> NodeView {
 
 /// Tells documents apart; what is signed was checked before it came into a view.
 fn some_hash(bytes: &[u8]) -> Sha256 {
-    let mut out = [0; Sha256::LEN];
+    let mut out = [0_u8; Sha256::LEN];
     for (idx, byte) in bytes.iter().enumerate() {
         out[idx % Sha256::LEN] = out[idx % Sha256::LEN].wrapping_mul(31).wrapping_add(*byte);
     }
