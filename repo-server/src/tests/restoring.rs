@@ -83,7 +83,7 @@ async fn a_restored_server_signs_nothing_before_its_nodes_spoke_and_then_has_wha
     world.approve("bob", "demo/2", "production").await.expect_ok();
     world.retract("bob", "demo/1", &[]).await.expect_ok();
     let (all, lost) = (shown(&world), world.app.served());
-    let lost_log = world.app.store.read(audit::head).unwrap();
+    let lost_log = world.client().log_head().expect("the timestamp names the log");
 
     let world = world.reopen_after(put_back_and_say_so).await;
     let before = version(&world);
