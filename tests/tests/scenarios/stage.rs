@@ -95,6 +95,9 @@ impl Stage {
         let mut by_role: BTreeMap<String, Vec<Signer>> = BTreeMap::new();
         for entry in std::fs::read_dir(&keys)? {
             let path = entry?.path();
+            if path.extension() != Some("key".as_ref()) {
+                continue; // The archive key of the Debian view signs no role.
+            }
             let role = path.file_stem().context("a key without a name")?.to_string_lossy().into_owned();
             by_role.entry(role).or_default().push(Signer::from_pkcs8_pem(&std::fs::read_to_string(&path)?)?);
         }
