@@ -75,7 +75,7 @@ const AMD64: &str = "main/binary-amd64/Packages";
 #[test]
 fn a_paragraph_names_the_signed_row_and_keeps_what_the_control_file_says_of_dependencies() {
     let released = row("jq", "1:1.6-2", "amd64", 3);
-    let document = next(None, &[released.clone()], at(0));
+    let document = next(None, std::slice::from_ref(&released), at(0));
     let text = file(&document, "stable/main/binary-amd64/Packages").unwrap();
     let expected = format!(
         "Package: jq\nVersion: 1:1.6-2\nArchitecture: amd64\nDepends: libc6 (>= 2.36)\nDescription: data\n that is carried\n .\n \
