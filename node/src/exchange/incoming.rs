@@ -130,31 +130,31 @@ impl ExchangeLoop {
     pub(crate) fn on_event(&mut self, event: ExchangeEvent, now: Instant) {
         match event {
             ExchangeEvent::Chunk { peer, request_id, artifact, index, bytes, trailer, .. } => {
-                self.take_asked(request_id);
+                self.asked.remove(&request_id);
                 self.on_chunk(ArrivedChunk { peer, artifact, index, bytes, trailer }, now);
             }
             ExchangeEvent::Manifest { request_id, bytes, .. } => {
-                if let Some(asked) = self.take_asked(request_id) {
+                if let Some(asked) = self.asked.remove(&request_id) {
                     self.on_manifest(asked, &bytes, now);
                 }
             }
             ExchangeEvent::Have { peer, request_id, bytes, .. } => {
-                if let Some(asked) = self.take_asked(request_id) {
+                if let Some(asked) = self.asked.remove(&request_id) {
                     self.on_have(peer, asked, &bytes, now);
                 }
             }
             ExchangeEvent::NotHere { request_id, .. } => {
-                if let Some(asked) = self.take_asked(request_id) {
+                if let Some(asked) = self.asked.remove(&request_id) {
                     self.on_no(asked, None, now);
                 }
             }
             ExchangeEvent::Elsewhere { request_id, index, member, .. } => {
-                if let Some(asked) = self.take_asked(request_id) {
+                if let Some(asked) = self.asked.remove(&request_id) {
                     self.on_elsewhere(asked, index, member, now);
                 }
             }
             ExchangeEvent::Refused { request_id, refusal, .. } => {
-                if let Some(asked) = self.take_asked(request_id) {
+                if let Some(asked) = self.asked.remove(&request_id) {
                     tracing::debug!(peer = %self.links.name(asked.source), ?refusal, "refused");
                     self.on_no(asked, Some(refusal), now);
                 }
@@ -166,13 +166,6 @@ impl ExchangeLoop {
                 }
             }
         }
-    }
-
-    /// What the request that was just answered asked for.
-    fn take_asked(&mut self, request_id: u32) -> Option<Asked> {
-        let asked = self.asked.remove(&request_id)?;
-        self.links.answered(asked.source, request_id);
-        Some(asked)
     }
 
     /// Hands an expected chunk to the store, which verifies it before it writes.

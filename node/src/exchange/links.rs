@@ -1,12 +1,10 @@
-//! The exchange loop's links: one to each partner, made while something is wanted, made again when it breaks. A link is one
-//! connection, and more while it is busy: see [`super::lanes`].
+//! The exchange loop's connections: one to each partner, made while something is wanted, made again when it breaks.
 //!
 //! Invariants
-//! - At most one attempt at a time to reach a partner; a failed attempt is repeated after a pause that doubles up to
-//!   [`RETRY`]`.1`.
+//! - At most one connection to a partner, and at most one attempt at a time; a failed attempt is repeated after a pause
+//!   that doubles up to [`RETRY`]`.1`.
 //! - A link that was reported up is reported down before anything new is tried.
 
-use super::lanes::{Lanes, Loss};
 use super::members::Partner;
 use sluice_exchange::frame::{Ask, Request};
 use sluice_exchange::picker::{Link, Source};
@@ -41,27 +39,9 @@ pub(crate) struct Arrived {
 /// What became of a task of this module.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    Dialled {
-        source: Source,
-        generation: u64,
-        result: Box<Result<DeviceStream, ConnectError>>,
-    },
-    NotDialled {
-        source: Source,
-        generation: u64,
-    },
-    /// One more connection of a busy link; the number is the connection's.
-    Widened {
-        source: Source,
-        generation: u64,
-        number: u64,
-        stream: Option<Box<DeviceStream>>,
-    },
-    Closed {
-        source: Source,
-        generation: u64,
-        number: u64,
-    },
+    Dialled { source: Source, generation: u64, result: Box<Result<DeviceStream, ConnectError>> },
+    NotDialled { source: Source, generation: u64 },
+    Closed { source: Source, generation: u64 },
 }
 
 #[derive(Debug)]
@@ -69,7 +49,10 @@ enum State {
     /// No attempt was made, or the last connection ended in peace.
     Idle,
     Dialling,
-    Up(Lanes),
+    Up {
+        client: ExchangeClient,
+        cancel: CancellationToken,
+    },
     Waiting {
         retry_at: Instant,
     },
@@ -98,8 +81,6 @@ pub(crate) struct Links {
     cancel: CancellationToken,
     generation: u64,
     request_id: u32,
-    /// Counts connections that were opened beside a link's first.
-    widened: u64,
     read_by_the_gone: u64,
 }
 
@@ -114,7 +95,6 @@ impl Links {
             cancel,
             generation: 0,
             request_id: 0,
-            widened: 0,
             read_by_the_gone: 0,
         }
     }
@@ -129,8 +109,8 @@ impl Links {
         for source in left {
             if let Some(entry) = self.entries.remove(&source) {
                 self.read_by_the_gone += entry.counters.read_bytes();
-                if let State::Up(lanes) = entry.state {
-                    lanes.close();
+                if let State::Up { cancel, .. } = entry.state {
+                    cancel.cancel();
                 }
             }
         }
@@ -186,7 +166,7 @@ impl Links {
             let due = match entry.state {
                 State::Idle => true,
                 State::Waiting { retry_at } => retry_at <= now,
-                State::Dialling | State::Up(_) => false,
+                State::Dialling | State::Up { .. } => false,
             };
             if !due {
                 continue;
@@ -252,23 +232,8 @@ impl Links {
                 self.entries.get(&source).filter(|entry| entry.generation == generation)?;
                 Some(vec![self.failed(source, now)])
             }
-            Ended::Widened { source, generation, number, stream } => {
-                self.entries.get(&source).filter(|entry| entry.generation == generation)?;
-                // A failure leaves the link as it is: what there is must do.
-                self.open_lane(source, number, *stream?);
-                None
-            }
-            Ended::Closed { source, generation, number } => {
+            Ended::Closed { source, generation } => {
                 let entry = self.entries.get_mut(&source).filter(|entry| entry.generation == generation)?;
-                if let State::Up(lanes) = &mut entry.state {
-                    if lanes.closed(number) == Loss::Nothing {
-                        return None;
-                    }
-                    lanes.close();
-                }
-                // The ends of its other connections mean nothing any more.
-                self.generation += 1;
-                entry.generation = self.generation;
                 entry.state = State::Idle;
                 // What was asked is lost; but the partner counts until an attempt to reach it again has failed.
                 Some(vec![(source, Link::Down), (source, link_of(entry))])
@@ -291,11 +256,6 @@ impl Links {
     }
 
     fn connected(&mut self, source: Source, stream: DeviceStream) {
-        self.open_lane(source, 0, stream);
-    }
-
-    /// Makes `stream` the first connection of the link, or one more of a link that is up.
-    fn open_lane(&mut self, source: Source, number: u64, stream: DeviceStream) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
         let pace = if source == Source::Origin { vec![self.wan.clone()] } else { Vec::new() };
         let counters = Arc::clone(&entry.counters);
@@ -303,14 +263,11 @@ impl Links {
         let (client, connection) =
             ExchangeClient::new(stream, entry.partner.key, ClientLimits::default(), pace, counters, events);
         let cancel = self.cancel.child_token();
-        match &mut entry.state {
-            State::Up(lanes) => lanes.widen(number, client, cancel.clone()),
-            other => *other = State::Up(Lanes::new(source, number, client, cancel.clone())),
-        }
+        entry.state = State::Up { client, cancel: cancel.clone() };
         let generation = entry.generation;
         self.tasks.spawn(async move {
             connection.run(cancel).await;
-            Ended::Closed { source, generation, number }
+            Ended::Closed { source, generation }
         });
     }
 
@@ -318,9 +275,9 @@ impl Links {
     /// counts as down: a stopped process still completes TCP connections.
     pub fn reset(&mut self, source: Source, now: Instant) -> (Source, Link) {
         if let Some(entry) = self.entries.get_mut(&source)
-            && let State::Up(lanes) = &entry.state
+            && let State::Up { cancel, .. } = &entry.state
         {
-            lanes.close();
+            cancel.cancel();
             self.generation += 1;
             entry.generation = self.generation;
             entry.failures = entry.failures.max(1);
@@ -331,33 +288,17 @@ impl Links {
 
     /// Sends a request; the id of it, or `None` when it cannot be sent now.
     pub fn request(&mut self, source: Source, ask: Ask) -> Option<u32> {
-        let entry = self.entries.get_mut(&source)?;
-        let State::Up(lanes) = &mut entry.state else { return None };
+        let State::Up { client, .. } = &self.entries.get(&source)?.state else { return None };
         self.request_id = self.request_id.wrapping_add(1);
         let id = self.request_id;
-        if !lanes.request(Request { id, ask }) {
-            return None;
-        }
-        if lanes.should_widen() {
-            self.widened += 1;
-            let (dialer, partner) = (self.dialer.clone(), entry.partner.clone());
-            self.tasks.spawn(widen(dialer, source, (entry.generation, self.widened), partner));
-        }
-        Some(id)
-    }
-
-    /// Request `id` was answered.
-    pub fn answered(&mut self, source: Source, id: u32) {
-        if let Some(State::Up(lanes)) = self.entries.get_mut(&source).map(|entry| &mut entry.state) {
-            lanes.answered(id);
-        }
+        client.try_request(Request { id, ask }).ok().map(|()| id)
     }
 
     /// Says that the answer to request `id` is no longer of interest. Not sent when the connection is busy: then the
     /// answer comes for nothing.
     pub fn cancel(&mut self, source: Source, id: u32) {
-        if let Some(State::Up(lanes)) = self.entries.get_mut(&source).map(|entry| &mut entry.state) {
-            lanes.cancel(id);
+        if let Some(State::Up { client, .. }) = self.entries.get(&source).map(|entry| &entry.state) {
+            let _ = client.try_request(Request { id, ask: Ask::Cancel });
         }
     }
 
@@ -403,7 +344,7 @@ impl Links {
 /// A partner that was never tried counts as possible, one whose last attempt failed does not.
 fn link_of(entry: &Entry) -> Link {
     match &entry.state {
-        State::Up(_) => Link::Up,
+        State::Up { .. } => Link::Up,
         State::Waiting { .. } => Link::Down,
         State::Idle | State::Dialling if entry.failures == 0 && !entry.partner.addresses.is_empty() => Link::Unknown,
         State::Idle | State::Dialling => Link::Down,
@@ -411,19 +352,6 @@ fn link_of(entry: &Entry) -> Link {
 }
 
 async fn dial(dialer: Dialer, source: Source, generation: u64, partner: Partner) -> Ended {
-    match reach(dialer, source, partner).await {
-        Some(result) => Ended::Dialled { source, generation, result: Box::new(result) },
-        None => Ended::NotDialled { source, generation },
-    }
-}
-
-async fn widen(dialer: Dialer, source: Source, (generation, number): (u64, u64), partner: Partner) -> Ended {
-    let stream = reach(dialer, source, partner).await.and_then(Result::ok).map(Box::new);
-    Ended::Widened { source, generation, number, stream }
-}
-
-/// Tries one address after the other; `None` when the last one did not answer in time.
-async fn reach(dialer: Dialer, source: Source, partner: Partner) -> Option<Result<DeviceStream, ConnectError>> {
     let (kind, timeout) = match source {
         Source::Origin => (LinkKind::Wan, WAN_DIAL_TIMEOUT),
         Source::Peer(_) => (LinkKind::Lan, LAN_DIAL_TIMEOUT),
@@ -433,9 +361,11 @@ async fn reach(dialer: Dialer, source: Source, partner: Partner) -> Option<Resul
     for (at, address) in addresses.into_iter().enumerate() {
         let attempt = dialer.connect(address, partner.key, Alpn::Exchange, kind);
         match tokio::time::timeout(timeout, attempt).await {
-            Ok(result) if result.is_ok() || at + 1 == count => return Some(result),
+            Ok(result) if result.is_ok() || at + 1 == count => {
+                return Ended::Dialled { source, generation, result: Box::new(result) };
+            }
             Ok(_) | Err(_) => {}
         }
     }
-    None
+    Ended::NotDialled { source, generation }
 }

@@ -1,7 +1,6 @@
 //! Parts of the exchange loop.
 
 pub(crate) mod incoming;
-mod lanes;
 pub(crate) mod links;
 pub(crate) mod manifest_hunt;
 pub(crate) mod members;
